@@ -26,12 +26,12 @@ def need(module: str, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name is not None and error.name.split(".")[0] != module.split(".")[0]:
             raise
-        raise MissingExtra(
-            f"{module} is not installed; install it with: pip install 'img2prompt[{extra}]'"
-        ) from error
+        raise MissingExtra(f"{module} is not installed; install it with: pip install 'img2prompt[{extra}]'") from error
 
 
 def missing() -> dict[str, tuple[str, ...]]:
     """Extras of which a module is not installed, with those modules; imports nothing."""
-    absent = {extra: tuple(m for m in modules if importlib.util.find_spec(m) is None) for extra, modules in EXTRAS.items()}
+    absent = {
+        extra: tuple(m for m in modules if importlib.util.find_spec(m) is None) for extra, modules in EXTRAS.items()
+    }
     return {extra: modules for extra, modules in absent.items() if modules}

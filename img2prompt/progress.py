@@ -13,4 +13,6 @@ def track(items: Iterable[T], *, total: int | None = None, unit: str = "it", lab
     """Yields `items` while showing count, rate and remaining time on stderr."""
     from tqdm import tqdm
 
-    yield from tqdm(items, total=total, unit=f" {unit}", desc=label or None, file=sys.stderr, disable=not sys.stderr.isatty())
+    yield from tqdm(
+        items, total=total, unit=f" {unit}", desc=label or None, file=sys.stderr, disable=not sys.stderr.isatty()
+    )

@@ -1,0 +1,147 @@
+"""The command line: verb table, dispatch, exit codes. Imports only the verb that was asked for."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from img2prompt._version import __version__
+from img2prompt.errors import ConfigError, Img2PromptError
+
+VERBS: dict[str, str] = {  # verb -> its line in the help; the module is img2prompt.jobs.<verb>
+    "predict": "the prompts of pictures",
+    "evaluate": "score a model on prompt-image pairs",
+    "train": "fine-tune or train a captioner",
+    "storybook": "make a data set of storybook pictures",
+    "presets": "the models and which are on this machine",
+    "pull": "download a model",
+    "doctor": "versions, devices, models, missing parts",
+}
+RAW_VERBS = frozenset({"train"})  # these hand their arguments to LightningCLI and bring their own help
+
+HELP = f"""usage: img2prompt VERB ...
+
+From a picture to the prompt that makes it.
+
+verbs:
+{chr(10).join(f"  {verb:<11}{line}" for verb, line in VERBS.items())}
+
+  img2prompt VERB --help    the options of a verb
+  img2prompt --version
+
+A start: img2prompt predict picture.png
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb.
+
+    Args:
+        argv: the arguments without the program's name; None takes them from the process.
+
+    Returns:
+        0, or 1 when some items failed, or 2 for a user's error, or 130 after Ctrl-C.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if arguments[0] in ("-V", "--version"):
+        print(f"img2prompt {__version__}")
+        return 0
+    verb, rest = arguments[0], arguments[1:]
+    try:
+        if verb not in VERBS:
+            raise ConfigError(f"there is no verb {verb!r}; the verbs are {', '.join(VERBS)}")
+        _configure_logging()
+        job = importlib.import_module(f"img2prompt.jobs.{verb}")
+        if verb in RAW_VERBS:
+            return int(job.raw(rest))
+        return int(getattr(job, verb)(_parse(verb, job.add_arguments, rest)))
+    except Img2PromptError as error:
+        print(f"img2prompt: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): not an error. Python would complain at exit without this.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        print("img2prompt: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+
+
+def _parse(verb: str, add_arguments: Any, rest: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=f"img2prompt {verb}", description=VERBS[verb], allow_abbrev=False)
+    parser.add_argument("--config", metavar="FILE", help="YAML file with defaults for these options")
+    add_arguments(parser)
+    path, asked = _config_path(rest)
+    if asked:
+        parser.set_defaults(**_read_config(path, parser))
+    options = parser.parse_args(rest)
+    del options.config
+    return options
+
+
+def _config_path(rest: list[str]) -> tuple[str, bool]:
+    """The value of --config before the whole line is parsed, since it sets what the parser falls back on."""
+    for i, word in enumerate(rest):
+        if word == "--config" and i + 1 < len(rest):
+            return rest[i + 1], True
+        if word.startswith("--config="):
+            return word.removeprefix("--config="), True
+    return "", False
+
+
+def _read_config(path: str, parser: argparse.ArgumentParser) -> dict[str, Any]:
+    import yaml
+
+    try:
+        read = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}; give --config a readable YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if read is None:
+        return {}
+    if not isinstance(read, dict):
+        raise ConfigError(f"{path}: expected option: value lines, found a {type(read).__name__}")
+    given = {str(key).replace("-", "_"): value for key, value in read.items()}
+    actions = {action.dest: action for action in parser._actions if action.dest not in ("help", "config")}
+    unknown = sorted(set(given) - set(actions))
+    if unknown:
+        raise ConfigError(f"{path}: no option {', '.join(unknown)}; the options are {', '.join(sorted(actions))}")
+    return {key: _checked(path, actions[key], value) for key, value in given.items()}
+
+
+def _checked(path: str, action: argparse.Action, value: Any) -> Any:
+    """The value as the command line would have read it: argparse converts defaults only when they are strings."""
+    convert = action.type if callable(action.type) else None
+    if action.nargs == 0:
+        if not isinstance(value, bool):
+            raise ConfigError(f"{path}: {action.dest} takes true or false, not {value!r}")
+        return value
+    values = value if isinstance(value, list) else [value]
+    if isinstance(value, list) and action.nargs not in ("*", "+"):
+        raise ConfigError(f"{path}: {action.dest} takes one value, not a list")
+    try:
+        read = [v if convert is None or v is None else convert(str(v)) for v in values]
+    except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
+        raise ConfigError(f"{path}: {action.dest}: {value!r} does not fit ({error})") from error
+    if action.choices is not None and any(v not in action.choices for v in read):
+        raise ConfigError(f"{path}: {action.dest}: {value!r} is not one of {', '.join(map(str, action.choices))}")
+    return read if action.nargs in ("*", "+") else read[0]
+
+
+def _configure_logging() -> None:
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+
+
+def run() -> None:
+    """Console script."""
+    sys.exit(main())

@@ -1,0 +1,119 @@
+"""The command line without any model."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from img2prompt import __version__, cli
+from img2prompt.errors import ConfigError
+
+HEAVY = (
+    "torch",
+    "open_clip",
+    "transformers",
+    "datasets",
+    "lightning",
+    "sentence_transformers",
+    "faiss",
+    "PIL",
+    "numpy",
+)
+
+
+def loaded_after(*argv: str) -> set[str]:
+    """The heavy modules that one call of the program has loaded at its end."""
+    code = (
+        "import sys\nfrom img2prompt import cli\n"
+        f"try:\n    cli.main({list(argv)!r})\nexcept SystemExit:\n    pass\n"
+        f"print('LOADED', *[m for m in {HEAVY!r} if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    return set(out.rsplit("LOADED", 1)[1].split())
+
+
+@pytest.mark.parametrize(
+    "argv", [("--help",), ("--version",), ("predict", "--help"), ("storybook", "--help"), ("pull", "--help")]
+)
+def test_help_loads_nothing_heavy(argv: tuple[str, ...]) -> None:
+    assert loaded_after(*argv) == set()
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = f"import sys, img2prompt; print(*[m for m in {HEAVY!r} if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split() == []
+
+
+@pytest.mark.parametrize("verb", [v for v in cli.VERBS if v not in cli.RAW_VERBS])
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        cli.main([verb, "--help"])
+    assert stop.value.code == 0
+    assert f"img2prompt {verb}" in capsys.readouterr().out
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"img2prompt {__version__}\n"
+    assert cli.main([]) == 0
+    assert "predict" in capsys.readouterr().out
+
+
+def test_unknown_verb_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["predikt"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert "predikt" in err
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("images", nargs="*")
+    parser.add_argument("--batch-size", type=int, default=1)
+    parser.add_argument("--style", choices=("short", "long"))
+    parser.add_argument("--json", action="store_true")
+    return parser
+
+
+def test_config_sets_defaults(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("batch-size: 4\nstyle: long\njson: true\nimages: [a.png]\n", encoding="utf-8")
+    assert cli._read_config(str(file), _parser()) == {
+        "batch_size": 4,
+        "style": "long",
+        "json": True,
+        "images": ["a.png"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("batchsize: 4", "batchsize"),
+        ("batch-size: four", "four"),
+        ("style: huge", "huge"),
+        ("json: 3", "json"),
+        ("- a", "list"),
+        ("a: [", "YAML"),
+    ],
+)
+def test_config_mistakes_are_named(tmp_path: Path, text: str, named: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match=named):
+        cli._read_config(str(file), _parser())
+
+
+def test_missing_config(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
+        cli._read_config(str(tmp_path / "nowhere.yaml"), _parser())
+
+
+def test_module_runs() -> None:
+    done = subprocess.run([sys.executable, "-m", "img2prompt", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith(__version__)
