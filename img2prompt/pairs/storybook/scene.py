@@ -94,11 +94,18 @@ def check(scene: Scene) -> None:
         len(set(kinds)) < len(kinds) and f"a kind twice in {kinds}",
         *(group.kind not in KINDS and f"kind {group.kind!r}" for group in scene.groups),
         *(not 1 <= group.count <= 4 and f"count {group.count}, 1 to 4 are possible" for group in scene.groups),
-        *(group.colour is not None and group.colour not in COLOURS and f"colour {group.colour!r}" for group in scene.groups),
+        *(
+            group.colour is not None and group.colour not in COLOURS and f"colour {group.colour!r}"
+            for group in scene.groups
+        ),
         *(group.size is not None and group.size not in SIZES and f"size {group.size!r}" for group in scene.groups),
         *(relation.name not in RELATIONS and f"relation {relation.name!r}" for relation in scene.relations),
         *(
-            not (0 <= relation.subject < len(kinds) and 0 <= relation.other < len(kinds) and relation.subject != relation.other)
+            not (
+                0 <= relation.subject < len(kinds)
+                and 0 <= relation.other < len(kinds)
+                and relation.subject != relation.other
+            )
             and f"relation between groups {relation.subject} and {relation.other} of {len(kinds)}"
             for relation in scene.relations
         ),
