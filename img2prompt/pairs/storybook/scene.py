@@ -24,7 +24,7 @@ from img2prompt.pairs.storybook.vocabulary import (
 )
 
 SPLITS: tuple[str, ...] = ("train", "validation", "test", "test_pairs", "test_styles")
-MAX_SPRITES = 8  # objects in one scene, all groups together
+MAX_SPRITES = 6  # objects in one scene, all groups together: more would be too small to tell apart
 
 
 @dataclass(frozen=True, slots=True)
