@@ -1,0 +1,61 @@
+"""Files that appear whole or not at all, and folders with one writer at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from img2prompt.errors import OutputError
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes a file so that its name holds the old bytes or all the new ones, whenever the machine stops.
+
+    Raises:
+        OSError: as the system says; no half file is left.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)  # mkstemp gives the file to its maker alone
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    if sys.platform != "win32":  # the new name is in the folder; that has to reach the disk too
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+@contextlib.contextmanager
+def sole_writer(root: Path) -> Iterator[None]:
+    """Keeps every other writer out of a folder; the system lets go of the lock when this process ends, however it ends.
+
+    Raises:
+        OutputError: another process is writing there.
+    """
+    with (root / ".lock").open("a+b") as file:
+        try:
+            if sys.platform == "win32":
+                import msvcrt
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            else:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            raise OutputError(
+                f"{root}: another process is writing this data set; wait for it or choose another folder"
+            ) from None
+        yield

@@ -1,0 +1,320 @@
+"""Data sets on disk: a folder of parquet shards, each written atomically, and a manifest that is written last.
+
+A run that was killed at any moment is continued by running it again: finished shards stay, the others are made
+anew, and the folder ends up byte for byte as an undisturbed run would have left it.
+
+    config.json           written first: what the folder is to hold; a run of another configuration is refused
+    shard-00000.parquet   id, image {bytes, path}, and text columns
+    manifest.json         written last: configuration, versions, rows, and every shard's rows, size and SHA-256
+    .lock                 held by the running writer; the system lets go of it when that process ends, however it ends
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from img2prompt import __version__
+from img2prompt.errors import DataError, OutputError
+from img2prompt.pairs.atomic import sole_writer, write_atomically
+from img2prompt.progress import track
+
+if TYPE_CHECKING:
+    import datasets
+
+logger = logging.getLogger(__name__)
+
+FORMAT = "img2prompt-shards-1"
+IN_MEMORY_BYTES = 1 << 30  # larger data sets are memory-mapped from the cache of `datasets`
+
+MakeRows = Callable[[range], Iterable[Mapping[str, Any]]]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardPlan:
+    """What a folder of shards is to hold.
+
+    Attributes:
+        rows: rows of the whole data set.
+        columns: names of the columns; `image` takes encoded bytes, every other column text.
+        config: plain data that settles the rows; a folder begun with another configuration is refused.
+        rows_per_shard: rows of each shard but the last.
+    """
+
+    rows: int
+    columns: tuple[str, ...]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    rows_per_shard: int = 1000
+
+    def shards(self) -> dict[str, range]:
+        """File name of every shard and the rows it holds."""
+        starts = range(0, self.rows, self.rows_per_shard)
+        return {
+            f"shard-{i:05d}.parquet": range(start, min(start + self.rows_per_shard, self.rows))
+            for i, start in enumerate(starts)
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan and the versions that its bytes depend on, as plain data."""
+        from PIL import __version__ as pillow_version
+
+        return {
+            "format": FORMAT,
+            "rows": self.rows,
+            "rows_per_shard": self.rows_per_shard,
+            "columns": list(self.columns),
+            "config": dict(self.config),
+            "versions": {"img2prompt": __version__, "pillow": pillow_version, "pyarrow": pa.__version__},
+        }
+
+
+def write_shards(folder: str | os.PathLike[str], plan: ShardPlan, make_rows: MakeRows, *, workers: int = 1) -> int:
+    """Writes the data set, or what is missing of it; returns the number of shards that were made now.
+
+    Args:
+        folder: made when it does not exist.
+        plan: what the folder is to hold.
+        make_rows: gives the rows of a range, each with every column of the plan; the same range must always give
+            the same rows. With several workers it is sent to fresh processes, so it must be picklable.
+        workers: processes; 1 works in this one.
+
+    Raises:
+        OutputError: the folder is in use, holds something else or another configuration, or cannot be written.
+    """
+    root = Path(folder)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with sole_writer(root):
+            _claim(root, plan)
+            missing = _missing(root, plan)
+            for name in track(_made(root, plan, make_rows, missing, workers), total=len(missing), unit="shard"):
+                logger.debug("%s stands", name)
+            _write_manifest(root, plan)
+    except OSError as error:
+        raise OutputError(f"{root}: {error.strerror or error}; finished shards stay, run it again to go on") from error
+    except BrokenProcessPool as error:
+        raise OutputError(
+            f"{root}: a worker process was killed (out of memory?); finished shards stay, run it again to go on"
+        ) from error
+    return len(missing)
+
+
+def read_shards(folder: str | os.PathLike[str], *, decode: bool = False, verify: bool = True) -> datasets.Dataset:
+    """Opens a finished data set.
+
+    Args:
+        folder: what `write_shards` wrote.
+        decode: False gives images as {"bytes", "path"} for `open_image`; True as PIL images.
+        verify: compare every shard with its SHA-256 (about a second a gigabyte); sizes are always compared.
+
+    Raises:
+        DataError: no manifest, a shard is missing, cut or damaged.
+    """
+    import datasets
+
+    root = Path(folder)
+    manifest = read_manifest(root)
+    paths = [root / shard["file"] for shard in manifest["shards"]]
+    for path, shard in zip(paths, manifest["shards"], strict=True):
+        _check_shard(path, shard, verify)
+    features = datasets.Features(
+        {
+            name: datasets.Image(decode=decode) if name == "image" else datasets.Value("string")
+            for name in manifest["columns"]
+        }
+    )
+    if not paths:
+        return datasets.Dataset.from_dict({name: [] for name in manifest["columns"]}, features=features)
+    try:
+        if sum(shard["bytes"] for shard in manifest["shards"]) <= IN_MEMORY_BYTES:
+            table = pa.concat_tables([pq.read_table(path) for path in paths])
+            return datasets.Dataset(table.replace_schema_metadata(features.arrow_schema.metadata))
+        return datasets.Dataset.from_parquet([str(path) for path in paths], features=features)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise DataError(f"{root}: {' '.join(str(error).split())}; make the data set again") from error
+
+
+def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The manifest of a finished data set as plain data.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
+    path = Path(folder) / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        if manifest["format"] != FORMAT or sum(shard["rows"] for shard in manifest["shards"]) != manifest["rows"]:
+            raise DataError(f"{path}: not a manifest of this format ({FORMAT})")
+    except FileNotFoundError:
+        unfinished = (Path(folder) / "config.json").exists()
+        what = "unfinished; run the command that was writing it again" if unfinished else "no data set of ours"
+        raise DataError(f"{folder}: no manifest.json: {what}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path}: damaged ({type(error).__name__}); run the command that wrote it again") from error
+    return dict(manifest)
+
+
+def _claim(root: Path, plan: ShardPlan) -> None:
+    """Makes the folder this plan's, or refuses; clears away what a killed run left half written."""
+    path, wanted = root / "config.json", plan.to_dict()
+    try:
+        present = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        strangers = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith("."))
+        if strangers:
+            raise OutputError(
+                f"{root}: holds other files ({strangers[0]}, ...); choose an empty or new folder"
+            ) from None
+        write_atomically(path, _json_bytes(wanted))
+        return
+    except ValueError:
+        raise OutputError(f"{path}: damaged; choose another folder or delete this one") from None
+    if present != json.loads(json.dumps(wanted)):
+        raise OutputError(
+            f"{root}: holds another configuration ({_difference(present, wanted)}); choose another folder"
+        )
+    for rest in root.glob(".*.tmp"):
+        rest.unlink(missing_ok=True)
+
+
+def _difference(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """The first setting in which two plans differ, for one line of an error."""
+    for key in sorted({*present, *wanted}, key=str):
+        old, new = present.get(key), wanted.get(key)
+        if old != new:
+            if isinstance(old, dict) and isinstance(new, Mapping):
+                return _difference(old, new)
+            return f"{key} {old!r} there, {new!r} asked for"
+    return "written in another way"
+
+
+def _missing(root: Path, plan: ShardPlan) -> dict[str, range]:
+    """The shards that are still to be made: absent, damaged, or of another length than planned."""
+    try:
+        listed = {shard["file"]: shard for shard in read_manifest(root)["shards"]}
+    except DataError:
+        return {name: rows for name, rows in plan.shards().items() if not _stands(root / name, len(rows))}
+    missing = {}
+    for name, rows in plan.shards().items():
+        try:
+            _check_shard(root / name, listed[name], verify=True)
+        except (DataError, KeyError):
+            missing[name] = rows
+    return missing
+
+
+def _stands(path: Path, rows: int) -> bool:
+    """True for a shard that was renamed into place, so its bytes are whole; a cut one has no footer."""
+    try:
+        return bool(pq.read_metadata(path).num_rows == rows)
+    except (OSError, pa.ArrowException):
+        return False
+
+
+def _made(
+    root: Path, plan: ShardPlan, make_rows: MakeRows, missing: Mapping[str, range], workers: int
+) -> Iterator[str]:
+    """Makes shards, yielding each name when its shard stands."""
+    if missing:
+        (root / "manifest.json").unlink(missing_ok=True)  # it promises shards that do not stand
+    if workers <= 1 or len(missing) <= 1:
+        for name, rows in missing.items():
+            _make_shard(root / name, rows, plan.columns, make_rows)
+            yield name
+        return
+    # Fresh processes: a fork would copy threads' locks (and keep the folder's lock alive after this process is gone).
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(missing)), mp_context=context, initializer=_end_with_parent) as pool:
+        jobs = {
+            pool.submit(_make_shard, root / name, rows, plan.columns, make_rows): name for name, rows in missing.items()
+        }
+        try:
+            for job in as_completed(jobs):
+                job.result()
+                yield jobs[job]
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _end_with_parent() -> None:
+    """Workers of a killed run must not go on: a pool's processes would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _make_shard(path: Path, rows: range, columns: tuple[str, ...], make_rows: MakeRows) -> None:
+    made = list(make_rows(rows))
+    if len(made) != len(rows):
+        raise ValueError(f"{path.name}: {len(made)} rows made, {len(rows)} planned")
+    # Through memory: the file then appears by plain writes, whose errors are the system's own.
+    sink = pa.BufferOutputStream()
+    texts = [name for name in columns if name != "image"]
+    pq.write_table(
+        _table(made, columns),
+        sink,
+        row_group_size=100,
+        compression=dict.fromkeys(texts, "zstd"),
+        use_dictionary=False,
+        write_statistics=[name for name in ("id",) if name in columns],
+    )
+    write_atomically(path, sink.getvalue().to_pybytes())
+
+
+def _table(rows: list[Mapping[str, Any]], columns: tuple[str, ...]) -> pa.Table:
+    image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    schema = pa.schema([(name, image if name == "image" else pa.string()) for name in columns])
+    arrays = [
+        pa.array(
+            [{"bytes": row[name], "path": None} if name == "image" else row[name] for row in rows],
+            schema.field(name).type,
+        )
+        for name in columns
+    ]
+    # With this note `datasets.load_dataset` knows the image column without us.
+    features = {
+        name: {"_type": "Image"} if name == "image" else {"dtype": "string", "_type": "Value"} for name in columns
+    }
+    note = {"huggingface": json.dumps({"info": {"features": features}})}
+    return pa.Table.from_arrays(arrays, schema=schema.with_metadata(note))
+
+
+def _write_manifest(root: Path, plan: ShardPlan) -> None:
+    shards = []
+    for name, rows in plan.shards().items():
+        data = (root / name).read_bytes()
+        shards.append({"file": name, "rows": len(rows), "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
+    write_atomically(root / "manifest.json", _json_bytes({**plan.to_dict(), "shards": shards}))
+
+
+def _check_shard(path: Path, shard: Mapping[str, Any], verify: bool) -> None:
+    try:
+        size = path.stat().st_size
+        if size != shard["bytes"]:
+            raise DataError(f"{path}: {size} bytes where the manifest says {shard['bytes']}; make the data set again")
+        if verify and hashlib.sha256(path.read_bytes()).hexdigest() != shard["sha256"]:
+            raise DataError(f"{path}: damaged (its SHA-256 is not the manifest's); make the data set again")
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}; make the data set again") from error
+
+
+def _json_bytes(data: Mapping[str, Any]) -> bytes:
+    return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode()
