@@ -135,8 +135,6 @@ def own_tokenizer(inner: Tokenizer, names: Sequence[str] = (START, END, PAD)) ->
     ids = [token for token in map(inner.token_to_id, names) if token is not None]
     if len(ids) != 3:
         raise ModelError(f"the tokenizer lacks one of {', '.join(names)}; take the model's own tokenizer files")
-            f"the tokenizer lacks one of its special tokens {', '.join(names)}; take the model's own files"
-        )
     return OwnTokenizer(inner, ids[0], ids[1], ids[2], inner.get_vocab_size())
 
 
