@@ -6,8 +6,9 @@ import random
 from dataclasses import replace
 
 from img2prompt.pairs.storybook.grammar import described, indefinite, noun
-from img2prompt.pairs.storybook.phrases import SETTING_WORDS, STYLE_WORDS
 from img2prompt.pairs.storybook.scene import Group, Scene
+from img2prompt.pairs.storybook.setting_phrases import SETTING_WORDS
+from img2prompt.pairs.storybook.style_phrases import STYLE_WORDS
 from img2prompt.pairs.storybook.vocabulary import COLOURS
 
 SITES: tuple[str, ...] = (
@@ -84,7 +85,7 @@ def _useless(groups: list[Group], rng: random.Random) -> str:
 
 
 def _misremembered(group: Group, rng: random.Random) -> Group:
-    """The group as somebody in a hurry saw it: one colour or number in eight is wrong, and half of them are left out."""
+    """The group as somebody in a hurry saw it: one colour or number in ten is wrong, half the colours are missing."""
     colour, count = group.colour, group.count
     if colour is not None:
         colour = rng.choice((None, None, None, None, colour, colour, colour, rng.choice(list(COLOURS))))

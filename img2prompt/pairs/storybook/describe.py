@@ -13,18 +13,16 @@ from img2prompt.pairs.storybook.grammar import (
     noun,
     objects_phrase,
 )
-from img2prompt.pairs.storybook.phrases import (
+from img2prompt.pairs.storybook.scene import Scene
+from img2prompt.pairs.storybook.setting_phrases import (
     PLAIN_LIGHT,
     SETTING_WORDS,
-    SHORT_MODIFIERS,
-    STYLE_WORDS,
-    TAG_MODIFIERS,
     TIME_LIGHT,
     TIME_WORDS,
     WEATHER_LIGHT,
     WEATHER_WORDS,
 )
-from img2prompt.pairs.storybook.scene import Scene
+from img2prompt.pairs.storybook.style_phrases import MODIFIERS, STYLE_WORDS
 from img2prompt.pairs.storybook.vocabulary import COLOURLESS_STYLES
 
 MANNERS: tuple[str, ...] = ("short", "long", "tags", "alt")
@@ -62,10 +60,10 @@ def describe(scene: Scene, manner: str = "short", variant: int = 0) -> str:
 
 def _short(scene: Scene, rng: random.Random) -> str:
     style = STYLE_WORDS[scene.style]
-    objects = objects_phrase(scene, BRIEF_RELATIONS, joint=rng.choice((", with ", " and ")))
+    objects = objects_phrase(scene, BRIEF_RELATIONS, joint=rng.choice((", with ", ", and ")))
     told = f"{objects} {_where(scene, rng)}"
     told = f"{rng.choice(style.of)} {told}" if rng.random() < 0.3 else f"{told}, {rng.choice(style.after)}"
-    modifier = rng.choice(SHORT_MODIFIERS)
+    modifier = rng.choice(MODIFIERS)
     if rng.random() < 0.05 and len(told.split()) + len(modifier.split()) <= SHORT_WORDS:
         told = f"{told}, {modifier}"
     return told
@@ -79,24 +77,28 @@ def _where(scene: Scene, rng: random.Random) -> str:
 
 
 def _long(scene: Scene, rng: random.Random) -> str:
-    words = SETTING_WORDS[scene.setting]
-    pale = scene.style in PALE_STYLES
-    opening = rng.choice(STYLE_WORDS[scene.style].of)
-    article = "An" if opening[0] in "aeiou" else "A"
-    if opening.startswith(("digital art", "pixel art", "comic book", "low poly", "neon")):
-        opening, article = opening[0].upper() + opening[1:], ""
-    objects = objects_phrase(scene, FULL_RELATIONS)
-    clause = rng.choice(words.plain if pale else words.coloured)
+    words, style = SETTING_WORDS[scene.setting], STYLE_WORDS[scene.style]
+    clause = rng.choice(words.plain if scene.style in PALE_STYLES else words.coloured)
     scenery = rng.choice(("The scene is set", "The scene takes place"))
+    objects = objects_phrase(scene, FULL_RELATIONS)
+    if len(scene.groups) == 1:
+        objects = f"{objects}, the main subject of the picture"
     sentences = [
-        f"{article} {opening} {objects}.".strip(),
+        f"{_opening(rng.choice(style.of))} {objects}.",
         f"{scenery} {_where(scene, rng)}, {clause}.",
         rng.choice(_light(scene)),
-        rng.choice(STYLE_WORDS[scene.style].look),
+        rng.choice(style.look),
     ]
     if sum(len(sentence.split()) for sentence in sentences) > LONG_WORDS:
         del sentences[2]  # it tells nothing that is not said already
     return " ".join(sentences)
+
+
+def _opening(style_of: str) -> str:
+    """The start of a sentence: "Pixel art of", but "A pencil sketch of"."""
+    if style_of.endswith("art of"):
+        return style_of[0].upper() + style_of[1:]
+    return f"{'An' if style_of[0] in 'aeiou' else 'A'} {style_of}"
 
 
 def _light(scene: Scene) -> tuple[str, ...]:
@@ -121,5 +123,5 @@ def _tags(scene: Scene, rng: random.Random) -> str:
     tags += [scene.weather] if scene.weather != "clear" else []
     tags.insert(0 if rng.random() < 0.3 else len(tags), scene.style)
     if rng.random() < 0.05:
-        tags.append(rng.choice(TAG_MODIFIERS))
+        tags.append(rng.choice(MODIFIERS))
     return ", ".join(tags)

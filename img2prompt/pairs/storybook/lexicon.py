@@ -85,7 +85,10 @@ _STYLES: dict[str, tuple[str, ...]] = {
     ),
     "comic book": ("comic", "comics", "comic strip", "comic books"),
     "low poly": ("lowpoly", "low polygon"),
-    "paper cut-out": ("paper cutout", "papercut", "paper cut", "cut out", "cutout", "paper craft", "papercraft", "paper collage"),
+    "paper cut-out": (
+        "paper cutout", "papercut", "paper cut", "cut out", "cutout",
+        "paper craft", "papercraft", "paper collage",
+    ),
     "neon": ("neon lights", "neon sign"),
 }  # fmt: skip
 _TIMES: dict[str, tuple[str, ...]] = {
@@ -109,14 +112,15 @@ _COLOURS: dict[str, tuple[str, ...]] = {
     "purple": ("violet",),
     "yellow": (),
 }
+_THREE_TO_ELEVEN = ("three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven")
 _COUNTS: dict[int | None, tuple[str, ...]] = {
     1: ("1", "one", "single", "lone", "solitary"),
     2: ("2", "two", "pair of", "couple of", "couple", "pair"),
-    **{i: (str(i), word) for i, word in enumerate("three four five six seven eight nine ten eleven".split(), 3)},
+    **{i: (str(i), word) for i, word in enumerate(_THREE_TO_ELEVEN, 3)},
     12: ("12", "twelve", "dozen", "dozen of"),
     None: (
-        "several", "many", "some", "few", "multiple", "various", "lots of", "group of", "bunch of", "herd of", "flock of",
-        "school of", "row of", "pile of", "couple more", "dozens of",
+        "several", "many", "some", "few", "multiple", "various", "lots of", "group of", "bunch of", "herd of",
+        "flock of", "school of", "row of", "pile of", "couple more", "dozens of",
     ),
 }  # fmt: skip
 _RELATIONS: dict[str, tuple[str, ...]] = {
@@ -140,8 +144,10 @@ _PLAIN: dict[str, tuple[str, ...]] = {
     "article": ("the", "this", "that", "these", "those", "its", "their", "his", "her", "my", "your", "our"),
     "join": ("and",),
     "break": (
-        *"with of in at by near from to beside between among next around across through into for while where which who".split(),
-        *"has have having stands standing sits sitting or but plus showing shows featuring , ; : ( ) [ ] { } | /".split(),
+        "with", "of", "in", "at", "by", "near", "from", "to", "beside", "between", "among", "next", "around",
+        "across", "through", "into", "for", "while", "where", "which", "who", "has", "have", "having", "stands",
+        "standing", "sits", "sitting", "or", "but", "plus", "showing", "shows", "featuring", ",", ";", ":", "(",
+        ")", "[", "]", "{", "}", "|", "/",
         "next to",
     ),
     "negation": ("no", "without"),
