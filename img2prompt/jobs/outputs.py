@@ -1,0 +1,232 @@
+"""Where predictions are written: one table that survives `kill -9`, and text files beside the pictures.
+
+While a run lasts its rows go to a journal beside the table (NAME.journal: JSON lines, only ever appended to); the table
+itself appears whole, at the end. A run that was killed leaves the journal, and the same command goes on from it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from img2prompt.errors import ConfigError, OutputError
+from img2prompt.jobs.tables import TABLES, read_table, write_table
+
+OVERWRITE = ("skip", "replace", "append")
+GROUP_ROWS, GROUP_S = 32, 2.0  # rows are forced to the disk in groups of this size or age
+_HEADER = "img2prompt journal"
+
+
+class Output:
+    """A table that is being written; use as a context.
+
+    Attributes:
+        done: names of the pictures that have their prompt already, from an earlier run.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any], overwrite: str) -> None:
+        """
+        Args:
+            path: its suffix says the format.
+            settings: what decides the rows; a journal that was begun with others is refused.
+            overwrite: "replace" starts afresh; otherwise the rows of an existing table are kept.
+
+        Raises:
+            ConfigError: the suffix is no format.
+        """
+        if path.suffix.lower() not in TABLES:
+            raise ConfigError(f"{path}: the name must end in {', '.join(TABLES)}")
+        self.path, self.settings, self.overwrite = path, settings, overwrite
+        self.done: set[str] = set()
+        self._journal_path = path.with_name(path.name + ".journal")
+        self._unsynced, self._synced_at = 0, time.monotonic()
+
+    def __enter__(self) -> Output:
+        """Takes the lock and reads what earlier runs finished.
+
+        Raises:
+            OutputError: another run writes this table, the folder cannot be written, or an existing table is not ours.
+            ConfigError: the journal was begun with other settings.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._journal: IO[bytes] = self._journal_path.open("a+b")
+        except OSError as error:
+            raise OutputError(f"{self.path}: {error.strerror}; choose a place that can be written") from error
+        try:
+            self._lock()
+            self._begin()
+        except BaseException:
+            self._journal.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        """Closes the journal, which stays unless `finish` was called."""
+        if not self._journal.closed:
+            self._sync()
+            self._journal.close()
+
+    def add(self, row: dict[str, Any]) -> None:
+        """Appends one row of `to_dict()`."""
+        self._write(row)
+        self._unsynced += 1
+        if self._unsynced >= GROUP_ROWS or time.monotonic() - self._synced_at > GROUP_S:
+            self._sync()
+
+    def finish(self, order: Iterable[str]) -> None:
+        """Writes the table: rows kept from before first, then those of `order`; then removes the journal.
+
+        Raises:
+            OutputError: the table cannot be written; the journal stays.
+        """
+        self._sync()
+        places: dict[str, int] = {}  # name -> where its last row stands; rows themselves stay on the disk
+        for place, row in self._read():
+            places[row["source"]] = place
+        wanted = [name for name in order if name in places]
+        now = set(wanted)
+        rows = self._rows_at([places[name] for name in (*(n for n in places if n not in now), *wanted)])
+        try:
+            write_table(self.path, rows)
+        except OSError as error:
+            raise OutputError(f"{self.path}: {error.strerror}; the rows are safe in {self._journal_path}") from error
+        self._journal_path.unlink(missing_ok=True)
+        self._journal.close()
+
+    def _begin(self) -> None:
+        if self.overwrite == "replace":
+            self._journal.truncate(0)
+        self._journal.seek(0)
+        content_end = _whole_lines(self._journal)
+        self._journal.truncate(content_end)  # a line that was cut by the kill
+        if content_end == 0:
+            self._write({_HEADER: 1, "settings": self.settings})
+            if self.overwrite != "replace" and self.path.exists():
+                for row in read_table(self.path):
+                    self._write(row)
+            self._sync()
+        self._check_settings()
+        for _, row in self._read():
+            (self.done.discard if "error" in row else self.done.add)(row["source"])
+
+    def _check_settings(self) -> None:
+        self._journal.seek(0)
+        try:
+            begun = json.loads(self._journal.readline())["settings"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise OutputError(f"{self._journal_path}: is no journal of ours; move it away") from error
+        changed = [f"{k} {begun.get(k)!r}, now {v!r}" for k, v in self.settings.items() if begun.get(k) != v]
+        if changed:
+            raise ConfigError(
+                f"{self.path}: an unfinished run had other settings ({'; '.join(changed)});"
+                " finish it with those, or start afresh with --overwrite replace"
+            )
+
+    def _read(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Each row with the place where its line begins."""
+        with self._journal_path.open("rb") as file:
+            place = len(file.readline())
+            for line in file:
+                yield place, self._parsed(line)
+                place += len(line)
+
+    def _rows_at(self, places: Iterable[int]) -> Iterator[dict[str, Any]]:
+        with self._journal_path.open("rb") as file:
+            for place in places:
+                file.seek(place)
+                yield self._parsed(file.readline())
+
+    def _parsed(self, line: bytes) -> dict[str, Any]:
+        try:
+            row: dict[str, Any] = json.loads(line)
+            return row
+        except ValueError as error:
+            raise OutputError(f"{self._journal_path}: damaged; start afresh with --overwrite replace") from error
+
+    def _write(self, row: dict[str, Any]) -> None:
+        try:
+            # A lone surrogate is no UTF-8, but its escape is JSON. The file was opened to append: this goes to its end.
+            self._journal.write(json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n")
+        except OSError as error:
+            raise OutputError(f"{self._journal_path}: {error.strerror}; make room and run the same again") from error
+
+    def _sync(self) -> None:
+        try:
+            self._journal.flush()
+            os.fsync(self._journal.fileno())
+        except OSError as error:
+            raise OutputError(f"{self._journal_path}: {error.strerror}; make room and run the same again") from error
+        self._unsynced, self._synced_at = 0, time.monotonic()
+
+    def _lock(self) -> None:
+        """The system lets go of the lock when this process ends, however it ends."""
+        if sys.platform == "win32":
+            return
+        import fcntl
+
+        try:
+            fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # The other run may have finished and removed its journal after we opened it.
+            free = os.fstat(self._journal.fileno()).st_nlink > 0
+        except BlockingIOError:
+            free = False
+        if not free:
+            raise OutputError(f"{self.path}: another run is writing it; wait for it, or choose another name")
+
+
+def _whole_lines(file: IO[bytes]) -> int:
+    """Bytes up to the end of the last line that is complete."""
+    end = 0
+    for line in file:
+        if line.endswith(b"\n"):
+            end += len(line)
+    return end
+
+
+class Sidecars:
+    """Text files beside the pictures: picture.png -> picture.txt, one line, the form that training tools read."""
+
+    def __init__(self, overwrite: str) -> None:
+        """`overwrite`: what happens where a text file exists: "skip", "replace" or "append" a line."""
+        self.overwrite = overwrite
+        self._owners: dict[Path, Path] = {}
+
+    def wants(self, picture: Path) -> bool:
+        """Whether the picture still needs its text file."""
+        return self.overwrite != "skip" or not beside(picture).exists()
+
+    def write(self, picture: Path, prompt: str) -> None:
+        """Writes or appends the prompt; a file holds its old text or all of the new, whenever the machine stops.
+
+        Raises:
+            OutputError: it cannot be written, or two pictures share the text file's name.
+        """
+        from img2prompt.pairs.atomic import write_atomically
+
+        path, line = beside(picture), " ".join(prompt.split())
+        owner = self._owners.setdefault(path, picture)
+        if owner != picture:
+            raise OutputError(f"{path} already holds the prompt of {owner.name}; rename one of the pictures")
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines() if self._appends(path) else []
+            if line not in lines:  # so that a run which is repeated after a kill adds nothing twice
+                lines.append(line)
+            write_atomically(path, ("\n".join(lines) + "\n").encode())
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "is no UTF-8 text"
+            raise OutputError(f"{path}: {reason}; no text file was written") from error
+
+    def _appends(self, path: Path) -> bool:
+        return self.overwrite == "append" and path.exists()
+
+
+def beside(picture: Path) -> Path:
+    """The text file of a picture."""
+    return picture.with_suffix(".txt")
