@@ -55,6 +55,16 @@ def doctor(options: argparse.Namespace) -> int:
     return 0
 
 
+def installation() -> dict[str, dict[str, str]]:
+    """Versions, system and devices as plain data, for the files that say what made them."""
+    return {
+        "img2prompt": {"version": __version__},
+        "system": dict(_system()),
+        "packages": dict(_packages()),
+        "devices": dict(_devices()),
+    }
+
+
 def _system() -> list[tuple[str, str]]:
     rows = [
         ("python", platform.python_version()),

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import os
+import sys
 import time
 from pathlib import Path
-
-logger = logging.getLogger(__name__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,6 +39,6 @@ def storybook(options: argparse.Namespace) -> int:
     started = time.perf_counter()
     made = write_shards(options.out, plan, make_rows, workers=workers)
     seconds = time.perf_counter() - started
-    logger.info("%d shards made, %d stood already, %.1f s", made, len(plan.shards()) - made, seconds)
+    print(f"{made} shards made, {len(plan.shards()) - made} stood already, {seconds:.1f} s", file=sys.stderr)
     print(options.out)
     return 0
