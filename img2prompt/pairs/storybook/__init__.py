@@ -1,1 +1,1 @@
-"""."""
+"""A procedural world of scenes, prompts and pictures with known truth."""
