@@ -10,7 +10,7 @@ from img2prompt.pairs.storybook.vocabulary import COLOURS, KINDS, SETTINGS, STYL
 class Meaning(NamedTuple):
     """What a phrase says.
 
-    `role` is one of: kind, count, article, size, colour, relation, setting, time, weather, style, join ("and"),
+    `role` is one of: kind, count, article, size, colour, relation, setting, time, weather, style, join ("and"), comma,
     break (ends a noun phrase), negation, copula, pronoun, nothing. `plural` is for kinds only.
     """
 
@@ -146,10 +146,11 @@ _PLAIN: dict[str, tuple[str, ...]] = {
     "break": (
         "with", "of", "in", "at", "by", "near", "from", "to", "beside", "between", "among", "next", "around",
         "across", "through", "into", "for", "while", "where", "which", "who", "has", "have", "having", "stands",
-        "standing", "sits", "sitting", "or", "but", "plus", "showing", "shows", "featuring", ",", ";", ":", "(",
+        "standing", "sits", "sitting", "or", "but", "plus", "showing", "shows", "featuring", ";", ":", "(",
         ")", "[", "]", "{", "}", "|", "/",
         "next to",
     ),
+    "comma": (",",),
     "negation": ("no", "without"),
     "copula": ("is", "are", "painted", "colored", "coloured"),
     "pronoun": ("it", "them"),
@@ -198,4 +199,6 @@ def _lexicon() -> dict[tuple[str, ...], Meaning]:
 
 
 LEXICON: dict[tuple[str, ...], Meaning] = _lexicon()
-LONGEST: int = max(map(len, LEXICON))
+LONGEST: dict[str, int] = {}  # first word -> words in the longest phrase it opens
+for _phrase in LEXICON:
+    LONGEST[_phrase[0]] = max(len(_phrase), LONGEST.get(_phrase[0], 0))

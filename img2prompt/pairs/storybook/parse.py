@@ -88,7 +88,7 @@ def _meanings(prompt: str) -> Iterator[Meaning]:
     tokens = _TOKEN.findall(prompt.lower())
     i = 0
     while i < len(tokens):
-        for length in range(min(LONGEST, len(tokens) - i), 0, -1):
+        for length in range(min(LONGEST.get(tokens[i], 0), len(tokens) - i), 0, -1):
             meaning = LEXICON.get(tuple(tokens[i : i + length]))
             if meaning is not None:
                 yield meaning
@@ -151,6 +151,7 @@ class _Reader:
         elif role == "size":
             self.size = str(value)
         elif role in ("article", "count"):
+            self._tell_colours()
             self._forget()
             self.count = [] if role == "article" and value is None else [value if isinstance(value, int) else None]
         else:
@@ -169,7 +170,7 @@ class _Reader:
             if self.waiting and len(self.mentioned) > 1:  # "a cat with a dog behind it"
                 self._relate(self.mentioned[-2])
             self._break()
-        else:
+        elif role != "comma" or not (self.count and (self.size or self.colours)):  # "two tiny, yellow ducks" goes on
             self._break()
             self.negated, self.copula = role == "negation", role == "copula" and bool(self.mentioned)
             if role == "end":
@@ -177,10 +178,15 @@ class _Reader:
 
     def _break(self) -> None:
         """Ends a noun phrase: what still waits waits in vain."""
-        if self.copula and self.colours:  # "the car is red"
-            self.things[self.mentioned[-1]].colours.update(self.colours)
-        self.waiting, self.negated, self.copula = None, False, False
+        self._tell_colours()
+        self.waiting, self.negated = None, False
         self._forget()
+
+    def _tell_colours(self) -> None:
+        """Gives the colours said after a noun to it, as in "the car is red"."""
+        if self.copula and self.colours:
+            self.things[self.mentioned[-1]].colours.update(self.colours)
+        self.copula = False
 
     def _noun(self, kind: str, plural: bool) -> None:
         if self.negated:
