@@ -128,8 +128,9 @@ class Canvas:
 
     def rectangle(self, x0: float, y0: float, x1: float, y1: float, colour: Colour) -> None:
         """A filled lit rectangle."""
-        s = self.side
-        self.draw.rectangle((round(x0 * s), round(y0 * s), round(x1 * s) - 1, round(y1 * s) - 1), fill=self.lit(colour))
+        left, top, right, bottom = (round(value * self.side) for value in (x0, y0, x1, y1))
+        # At least one pixel: in a small picture both edges can round to the same one.
+        self.draw.rectangle((left, top, max(left, right - 1), max(top, bottom - 1)), fill=self.lit(colour))
 
     def line(self, points: list[tuple[float, float]], width: float, colour: Colour) -> None:
         """A lit line of a width in shares of the side."""
