@@ -57,7 +57,7 @@ class ShardPlan:
     rows: int
     columns: tuple[str, ...]
     config: Mapping[str, Any] = field(default_factory=dict)
-    rows_per_shard: int = 1000
+    rows_per_shard: int = 500
 
     def shards(self) -> dict[str, range]:
         """File name of every shard and the rows it holds."""

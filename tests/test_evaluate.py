@@ -1,0 +1,153 @@
+"""Evaluation: perfect prompts score 1, wrong ones lose what they got wrong, failures are counted."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from img2prompt.errors import DataError
+from img2prompt.jobs.evaluate import ROWS, label_of, table
+from img2prompt.jobs.judging import Report, examples_of, judge, sources_of
+from img2prompt.pairs.shards import read_shards, write_shards
+from img2prompt.pairs.sources import open_pairs
+from img2prompt.pairs.storybook.dataset import StorybookRows
+from img2prompt.results import Failed, Prediction
+
+FACTS = [name for name in ROWS if name.startswith("object_") or name.endswith(("_accuracy", "_binding"))]
+
+
+class Words:
+    """Bags of words as embeddings: cosines that can be worked out by hand."""
+
+    def encode_many(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        counts = np.zeros((len(texts), 4096), np.float32)
+        for row, text in enumerate(texts):
+            for word in text.lower().split():
+                counts[row, sum(ord(c) * 31**i for i, c in enumerate(word)) % 4096] += 1
+        return counts / np.maximum(np.linalg.norm(counts, axis=1, keepdims=True), 1e-9)
+
+
+def said(*prompts: str, confidence: float | None = None) -> list[Prediction | Failed]:
+    return [Prediction(source="x", prompt=p, origin="captioner", confidence=confidence) for p in prompts]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder, rows = tmp_path_factory.mktemp("evaluate") / "set", StorybookRows(seed=7, split="test", image_px=32)
+    write_shards(folder, rows.plan(40), rows)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def scenes(shards: Path) -> datasets.Dataset:
+    return read_shards(shards)
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    with (tmp_path / "pairs.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "prompt"])
+        for name, texts in {"b.png": ["a red cat", "one cat"], "a.png": ["two dogs", "dogs"]}.items():
+            Image.new("RGB", (9, 9), "teal").save(tmp_path / name)
+            writer.writerows((name, text) for text in texts)
+    return tmp_path / "pairs.csv"
+
+
+@pytest.mark.parametrize("style", ["short", "long"])
+def test_the_true_prompts_score_one(scenes: datasets.Dataset, style: str) -> None:
+    examples = examples_of(scenes, style)
+    report = judge("test", examples, said(*scenes[style]), Words())
+    assert report.metrics["mean_cosine"] == pytest.approx(1)
+    assert report.metrics["bleu"] == pytest.approx(1)
+    assert report.metrics["identical_share"] == 0
+    for name in FACTS:
+        assert report.metrics[name] >= 0.95, name
+
+
+def test_prompts_of_other_pictures_score_low(scenes: datasets.Dataset) -> None:
+    examples = examples_of(scenes, "short")
+    report = judge("test", examples, said(*scenes["short"][1:], scenes["short"][0]), Words())
+    assert report.metrics["object_f1"] < 0.3
+    assert report.metrics["style_accuracy"] < 0.5
+    assert report.metrics["mean_cosine"] < 0.7
+
+
+def test_a_collapsed_captioner_is_seen(scenes: datasets.Dataset) -> None:
+    report = judge("test", examples_of(scenes, "short"), said(*["a cat"] * len(scenes)), Words())
+    assert report.metrics["identical_share"] == 1
+
+
+def test_failed_pictures_are_named_and_enter_no_score(scenes: datasets.Dataset) -> None:
+    results = said(*scenes["short"])
+    results[3] = Failed(source="<bytes>", error="the file ends before the picture does", kind="ImageTruncated")
+    report = judge("test", examples_of(scenes, "short"), results, Words())
+    assert report.images == 39
+    assert [(f.source, f.kind) for f in report.failed] == [(scenes["id"][3], "ImageTruncated")]
+    assert report.metrics["object_f1"] >= 0.95
+    assert any(line.split() == ["failed", "1"] for line in table([report]))
+
+
+def test_nothing_but_failures_is_still_a_report(scenes: datasets.Dataset) -> None:
+    failed: list[Prediction | Failed] = [Failed("x", "broken", "NotAnImage")] * 40
+    report = judge("test", examples_of(scenes, "short"), failed, Words())
+    assert (report.images, report.metrics, report.cosine_interval) == (0, {}, None)
+    assert "".join(table([report]))
+    json.dumps(report.to_dict(), allow_nan=False)
+
+
+def test_cosines_by_hand_and_the_worst_first(photos: Path) -> None:
+    examples = examples_of(open_pairs(photos), "short")
+    assert [(Path(e.name).name, e.prompts) for e in examples] == [
+        ("b.png", ("a red cat", "one cat")),
+        ("a.png", ("two dogs", "dogs")),
+    ]
+    report = judge("photos", examples, said("a cat", "dogs", confidence=0.25), Words())
+    expected = [(2 / math.sqrt(6) + 1 / 2) / 2, (1 / math.sqrt(2) + 1) / 2]
+    assert [row["cosine"] for row in report.rows] == pytest.approx(expected, abs=1e-6)
+    assert report.metrics["mean_cosine"] == pytest.approx(sum(expected) / 2, abs=1e-6)
+    assert report.metrics["mean_confidence"] == 0.25
+    assert "object_f1" not in report.metrics
+    assert [row["prompt"] for row in report.worst] == ["a cat", "dogs"]
+    low, high = report.cosine_interval or (0, 0)
+    assert expected[0] - 1e-6 <= low <= report.metrics["mean_cosine"] <= high <= expected[1] + 1e-6
+
+
+def test_every_picture_is_predicted_once_in_order(photos: Path, scenes: datasets.Dataset) -> None:
+    data = open_pairs(photos)
+    assert list(sources_of(data, examples_of(data, "short"))) == [photos.parent / "b.png", photos.parent / "a.png"]
+    examples = examples_of(scenes, "short", limit=3)
+    assert list(sources_of(scenes, examples)) == [scenes[i]["image"]["bytes"] for i in range(3)]
+
+
+def test_a_scene_that_is_none_is_an_error_of_the_data() -> None:
+    data = datasets.Dataset.from_dict({"image": [{"bytes": None, "path": "a.png"}], "prompt": ["a"], "scene": ["{}"]})
+    with pytest.raises(DataError, match="scene JSON"):
+        examples_of(data, "short")
+
+
+def test_columns_are_named_by_split_or_by_place(photos: Path, scenes: datasets.Dataset) -> None:
+    assert label_of("whatever", scenes) == "test"
+    assert label_of(str(photos), open_pairs(photos)) == photos.parent.name
+
+
+def test_the_table_has_a_column_a_source_and_a_dash_for_what_was_not_asked() -> None:
+    scores = {"mean_cosine": 0.51234, "object_f1": 0.9, "size_accuracy": math.nan, "ms_per_image": 42.4}
+    scenes = Report("test", 10, (), scores, (0.4, 0.6), [])
+    photos = Report("photos", 5, (), {"mean_cosine": 0.25}, (0.2, 0.3), [])
+    lines = [line.split() for line in table([scenes, photos])]
+    assert lines[0] == ["test", "photos"]
+    assert ["MiniLM", "cosine,", "mean", "0.512", "0.250"] in lines
+    assert ["95", "%", "interval", "0.400-0.600", "0.200-0.300"] in lines
+    assert ["object", "F1", "0.900", "-"] in lines
+    assert ["size", "accuracy", "-", "-"] in lines
+    assert ["ms", "an", "image,", "warm", "42", "-"] in lines
