@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from img2prompt.pairs.storybook import interiors, landscapes
 from img2prompt.pairs.storybook.canvas import Canvas
 from img2prompt.pairs.storybook.layout import FLOATING_SETTINGS, MAY_FLY, Box
-from img2prompt.pairs.storybook.painting import FloatArray, coordinates, cut, noise, to_array
+from img2prompt.pairs.storybook.painting import FloatArray, coordinates, cut, noise, rgb, to_array
 from img2prompt.pairs.storybook.scene import Scene
 
 PAINTERS: dict[str, Callable[[Canvas], None]] = {
@@ -40,11 +40,11 @@ def paint(scene: Scene, image_px: int) -> Image.Image:
     return canvas.finished()
 
 
-def textured(picture: Image.Image, seed: int) -> FloatArray:
-    """The background with the slow variation of tone that a painted surface has, (px,px,3) float32 in 0-1."""
+def textured(picture: Image.Image, seed: int, strength: float) -> FloatArray:
+    """The background with the slow variation of tone that a painted surface has, (3,px,px) float32 in 0-1."""
     px = picture.width
-    tone = cut(noise(px, 5), px, seed) * 0.16 + cut(noise(px, 24, 2), px, seed + 5) * 0.10
-    return to_array(picture) * (0.87 + tone)[..., None]
+    tone = cut(noise(px, 5), px, seed) * np.float32(0.16) + cut(noise(px, 24, 2), px, seed + 5) * np.float32(0.10)
+    return to_array(picture) * (tone * np.float32(strength) + np.float32(1 - 0.13 * strength))
 
 
 def shadows(scene: Scene, boxes: tuple[Box, ...], image_px: int) -> Image.Image:
@@ -85,9 +85,10 @@ def weather_marks(scene: Scene, image_px: int, boldness: float = 1.0) -> Image.I
 
 
 def fogged(picture: FloatArray, scene: Scene, amount: float) -> FloatArray:
-    """The picture behind banks of fog, (px,px,3)."""
-    px = picture.shape[0]
+    """The picture behind banks of fog, (3,px,px)."""
+    px = picture.shape[-1]
     _, y = coordinates(px)
-    colour = np.array({"day": (222, 228, 232), "sunset": (240, 206, 184), "night": (112, 122, 148)}[scene.time], dtype=np.float32) / 255
+    red, green, blue = {"day": (222, 228, 232), "sunset": (240, 206, 184), "night": (112, 122, 148)}[scene.time]
+    colour = rgb(red / 255, green / 255, blue / 255)
     banks = np.clip(0.45 + 0.75 * cut(noise(px, 3), px, scene.seed) - 0.35 * np.abs(y - 0.5), 0, 0.95) * np.float32(amount)
-    return picture + (colour - picture) * banks[..., None]
+    return picture + (colour - picture) * banks

@@ -48,7 +48,7 @@ def forest(c: Canvas) -> None:
 
 def city(c: Canvas) -> None:
     """Towers with rows of windows, a pavement and a road with its broken white line."""
-    c.sky(0.66)
+    c.sky(0.7)
     night = c.scene.time == "night"
     for depth, (base, low, high) in enumerate((((166, 184, 204), 0.12, 0.4), ((112, 124, 148), 0.22, 0.5))):
         x = -c.rng.uniform(0, 0.1)
@@ -101,8 +101,8 @@ def desert(c: Canvas) -> None:
 
 def snowy_mountains(c: Canvas) -> None:
     """Pointed grey peaks with caps of snow, white slopes."""
-    c.sky(0.66)
-    for depth, (count, base, rock) in enumerate(((3, 0.62, (140, 160, 190)), (3, 0.68, (98, 114, 142)))):
+    c.sky(0.74)
+    for depth, (count, base, rock) in enumerate(((3, 0.62, (140, 160, 190)), (3, 0.72, (98, 114, 142)))):
         for i in range(count):
             x = (i + c.rng.uniform(0.2, 0.8)) / count
             top, width = c.rng.uniform(0.12, 0.26) + 0.14 * depth, c.rng.uniform(0.24, 0.32)
@@ -161,7 +161,7 @@ def lake(c: Canvas) -> None:
 
 def volcano(c: Canvas) -> None:
     """A dark cone with a glowing mouth and streams of lava, smoke above, black ground with glowing cracks."""
-    c.sky(0.75)
+    c.sky(0.8)
     x, top, width = c.rng.uniform(0.3, 0.7), c.rng.uniform(0.24, 0.3), c.rng.uniform(0.42, 0.5)
     for i in range(9):
         c.ellipse(x + 0.035 * i * c.rng.uniform(-0.4, 1.2), top - 0.03 * i, 0.05 + 0.012 * i, 0.04 + 0.006 * i, c.lit(mixed((104, 92, 92), (168, 156, 152), i / 9)))

@@ -1,4 +1,7 @@
-"""What the painters of backgrounds and styles share: noise, gradients, blurs, edges. Arrays are float32 in 0-1."""
+"""What the painters of backgrounds and styles share: noise, blurs, edges.
+
+Arrays are float32 in 0-1; colour pictures are planar, (3,px,px), which numpy works on about three times as fast.
+"""
 
 from __future__ import annotations
 
@@ -55,15 +58,21 @@ def coordinates(image_px: int) -> tuple[FloatArray, FloatArray]:
     return line[None, :], line[:, None]
 
 
-def blurred(image: Image.Image, share: float) -> Image.Image:
-    """The picture blurred by `share` of its width (three box blurs: near enough to a Gaussian, and quick)."""
-    return image.filter(ImageFilter.GaussianBlur(share * image.width))
+def blurred(array: FloatArray, share: float) -> FloatArray:
+    """The plane or picture under a box blur with a radius of `share` of its side: in 8 bits, which is quick."""
+    return to_array(to_image(array).filter(ImageFilter.BoxBlur(share * array.shape[-1])))
 
 
-def grey(rgb: FloatArray) -> FloatArray:
-    """Luma of (H,W,3)."""
-    luma: FloatArray = rgb @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    return luma
+def glow(array: FloatArray, share: float) -> FloatArray:
+    """The picture under a wide soft blur, worked out at half size."""
+    image = to_image(array)
+    small = image.reduce(2)
+    return to_array(small.filter(ImageFilter.GaussianBlur(share * small.width)).resize(image.size, Image.Resampling.BILINEAR))
+
+
+def grey(picture: FloatArray) -> FloatArray:
+    """Luma of (3,px,px)."""
+    return picture[0] * np.float32(0.299) + picture[1] * np.float32(0.587) + picture[2] * np.float32(0.114)
 
 
 def edges(plane: FloatArray) -> FloatArray:
@@ -71,23 +80,29 @@ def edges(plane: FloatArray) -> FloatArray:
     dx, dy = np.zeros_like(plane), np.zeros_like(plane)
     dx[:, 1:-1] = plane[:, 2:] - plane[:, :-2]
     dy[1:-1] = plane[2:] - plane[:-2]
-    return np.hypot(dx, dy)
+    return np.sqrt(dx * dx + dy * dy)
 
 
 def to_array(image: Image.Image) -> FloatArray:
-    """An RGB or L picture as float32 in 0-1."""
-    return np.asarray(image, dtype=np.float32) / np.float32(255)
+    """An RGB picture as (3,px,px), an L picture as (px,px)."""
+    values = np.asarray(image)
+    if values.ndim == 3:
+        values = values.transpose(2, 0, 1)
+    return np.multiply(values, np.float32(1 / 255), dtype=np.float32, order="C")
 
 
 def to_image(array: FloatArray) -> Image.Image:
     """The inverse of `to_array`, out-of-range values clipped."""
-    return Image.fromarray((np.clip(array, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8))
+    values = (np.clip(array, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+    if values.ndim == 2:
+        return Image.fromarray(values)
+    return Image.merge("RGB", [Image.fromarray(plane) for plane in values])
 
 
-def saturated(rgb: FloatArray, factor: float) -> FloatArray:
+def saturated(picture: FloatArray, factor: float) -> FloatArray:
     """Colours moved away from (factor > 1) or towards grey."""
-    luma = grey(rgb)[..., None]
-    return luma + (rgb - luma) * np.float32(factor)
+    luma = grey(picture)
+    return luma + (picture - luma) * np.float32(factor)
 
 
 def mixed(first: Colour, second: Colour, share: float) -> Colour:
@@ -96,10 +111,19 @@ def mixed(first: Colour, second: Colour, share: float) -> Colour:
     return a, b, c
 
 
-def cell_means(rgb: FloatArray, labels: IntArray) -> FloatArray:
-    """Every pixel's colour replaced by the mean of all with its label, (H,W,3)."""
+def cell_means(picture: FloatArray, labels: IntArray) -> FloatArray:
+    """Every pixel's colour replaced by the mean of all with its label, (3,px,px)."""
     flat = labels.ravel()
     counts = np.maximum(np.bincount(flat), 1)
-    means = np.stack([np.bincount(flat, rgb[..., c].ravel()) / counts for c in range(3)], axis=-1)
-    filled: FloatArray = means.astype(np.float32)[labels]
-    return filled
+    means = [(np.bincount(flat, plane.ravel()) / counts).astype(np.float32)[labels] for plane in picture]
+    return np.stack(means)
+
+
+def rgb(red: float, green: float, blue: float) -> FloatArray:
+    """A colour (0-1) that broadcasts over planar pictures, (3,1,1)."""
+    return np.array((red, green, blue), dtype=np.float32)[:, None, None]
+
+
+def posterised(picture: FloatArray, levels: int) -> FloatArray:
+    """Every channel in so many even steps."""
+    return np.rint(picture * np.float32(levels - 1)) * np.float32(1 / (levels - 1))

@@ -8,7 +8,7 @@ from PIL import Image, ImageChops
 from img2prompt.errors import DataError
 from img2prompt.pairs.storybook.backgrounds import fogged, paint, shadows, textured, weather_marks
 from img2prompt.pairs.storybook.layout import Box, layout
-from img2prompt.pairs.storybook.painting import FloatArray, to_array, to_image
+from img2prompt.pairs.storybook.painting import FloatArray, rgb, to_array, to_image
 from img2prompt.pairs.storybook.plate import Plate
 from img2prompt.pairs.storybook.scene import Scene
 from img2prompt.pairs.storybook.sprites import sprite
@@ -19,6 +19,7 @@ OBJECT_LIGHT: dict[str, tuple[float, float, float]] = {  # gentler than on the g
     "sunset": (1.0, 0.93, 0.88),
     "night": (0.80, 0.82, 0.90),
 }
+FLAT_STYLES = frozenset({"paper cut-out", "comic book", "pixel art", "low poly", "blueprint", "stained glass"})  # no painted ground
 LATE_WEATHER: dict[str, float] = {  # styles that would swallow streaks and flakes get them afterwards: how bold
     "stained glass": 1.7,
     "low poly": 1.5,
@@ -39,10 +40,10 @@ def render(scene: Scene, image_px: int = 128) -> Image.Image:
     if not 32 <= image_px <= 2048:
         raise DataError(f"image_px {image_px}: choose 32 to 2048")
     boxes = layout(scene)
-    ground = textured(paint(scene, image_px), scene.seed)
+    ground = textured(paint(scene, image_px), scene.seed, 0.2 if scene.style in FLAT_STYLES else 1.0)
     if scene.weather == "fog":
         ground = fogged(ground, scene, 0.95)
-    ground = ground * (1 - 0.62 * to_array(shadows(scene, boxes, image_px)))[..., None]
+    ground = ground * (1 - 0.62 * to_array(shadows(scene, boxes, image_px)))
     plate = _with_objects(scene, boxes, ground)
     marks = weather_marks(scene, image_px, LATE_WEATHER.get(scene.style, 1.0))
     early = marks is not None and scene.style not in LATE_WEATHER
@@ -56,13 +57,13 @@ def render(scene: Scene, image_px: int = 128) -> Image.Image:
 
 def _marked(picture: FloatArray, marks: Image.Image) -> FloatArray:
     """The picture under falling rain or snow."""
-    cover = to_array(marks)[..., None] * np.float32(0.85)
-    return picture + (np.array((0.93, 0.96, 1.0), dtype=np.float32) - picture) * cover
+    cover = to_array(marks) * np.float32(0.85)
+    return picture + (rgb(0.93, 0.96, 1.0) - picture) * cover
 
 
 def _with_objects(scene: Scene, boxes: tuple[Box, ...], ground: FloatArray) -> Plate:
     """The objects drawn on the ground, back to front."""
-    px = ground.shape[0]
+    px = ground.shape[-1]
     layer = Image.new("RGB", (px, px))
     cover = Image.new("L", (px, px), 0)
     objects = Image.new("L", (px, px), 0)
@@ -83,7 +84,7 @@ _SOLID = [255 * (value > 127) for value in range(256)]
 
 
 def _lit_objects(scene: Scene, ground: FloatArray, layer: FloatArray, mask: FloatArray) -> FloatArray:
-    light = np.array(OBJECT_LIGHT[scene.time], dtype=np.float32)
+    light = rgb(*OBJECT_LIGHT[scene.time])
     drawn = fogged(layer, scene, 0.28) if scene.weather == "fog" else layer
-    picture: FloatArray = ground + (drawn * light - ground) * mask[..., None]
+    picture: FloatArray = ground + (drawn * light - ground) * mask
     return picture

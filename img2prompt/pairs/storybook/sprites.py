@@ -91,7 +91,7 @@ def aspect(kind: str) -> float:
 @lru_cache(maxsize=256)
 def silhouette(kind: str, flip: bool = False) -> BoolArray:
     """Where a kind's sprite is opaque, as (MASK_PX, MASK_PX) bool over its visible extent."""
-    alpha = _full_size(kind, None).getchannel("A").resize((MASK_PX, MASK_PX), Image.Resampling.BOX)
+    alpha = _full_size(kind, None).getchannel("a").resize((MASK_PX, MASK_PX), Image.Resampling.BOX)
     mask = np.asarray(alpha) > 110
     return np.ascontiguousarray(mask[:, ::-1]) if flip else mask
 
@@ -109,17 +109,18 @@ def sprite(kind: str, colour: str | None, size_px: tuple[int, int], flip: bool =
     full = _full_size(kind, colour)
     if flip:
         full = full.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    small = size_px[0] < full.width
-    return full.resize(size_px, Image.Resampling.BOX if small and size_px[0] * 3 < full.width else Image.Resampling.BICUBIC)
+    smaller = size_px[0] < full.width
+    return full.resize(size_px, Image.Resampling.BILINEAR if smaller else Image.Resampling.BICUBIC).convert("RGBA")
 
 
 @lru_cache(maxsize=512)
 def _full_size(kind: str, colour: str | None) -> Image.Image:
+    """As large as in the atlas, alpha premultiplied so that scaling mixes no invisible colours in."""
     aspect(kind)  # speaks up for an unknown kind
     cut = _atlas().crop(_boxes()[kind])
     if colour is None or not KINDS[kind].tintable:
-        return cut
-    return _tint(cut, PAINTS[kind], COLOURS[colour])
+        return cut.convert("RGBa")
+    return _tint(cut, PAINTS[kind], COLOURS[colour]).convert("RGBa")
 
 
 def _tint(cut: Image.Image, paint: Paint, target: tuple[int, int, int]) -> Image.Image:
