@@ -1,0 +1,149 @@
+"""What happens around the steps: averaged weights, and a run folder that is always usable."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from contextlib import contextmanager
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from img2prompt.training.captioner import CaptionTraining
+from img2prompt.training.optim import Average
+
+CHECKPOINT = Path("checkpoints") / "last.ckpt"
+
+
+class Ema(Callback):
+    """Averages the model's weights; validation and saved models use the average.
+
+    Args:
+        decay: of the exponential moving average; 0 turns it off.
+    """
+
+    def __init__(self, decay: float = 0.999) -> None:
+        self.decay = decay
+        self.average: Average | None = None
+        self._restored: dict[str, Any] | None = None
+
+    def on_fit_start(self, trainer: Trainer, module: CaptionTraining) -> None:
+        """Starts from the weights that are there, or from a checkpoint's average."""
+        if self.decay:
+            self.average = Average((p for p in module.coca.parameters() if p.requires_grad), self.decay)
+            if self._restored is not None:
+                self.average.load_state_dict(self._restored)
+
+    def on_train_batch_end(self, trainer: Trainer, module: CaptionTraining, *_: Any) -> None:
+        """Takes in the weights after every optimiser step."""
+        if self.average is not None and trainer.fit_loop._should_accumulate() is False:
+            self.average.update()
+
+    def on_validation_start(self, trainer: Trainer, module: CaptionTraining) -> None:
+        """Puts the average in place."""
+        if self.average is not None:
+            self.average.swap()
+
+    def on_validation_end(self, trainer: Trainer, module: CaptionTraining) -> None:
+        """Takes it out again."""
+        if self.average is not None:
+            self.average.swap()
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """The model with averaged weights."""
+        if self.average is None:
+            yield
+            return
+        self.average.swap()
+        try:
+            yield
+        finally:
+            self.average.swap()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {} if self.average is None else self.average.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Kept until the weights are there."""
+        self._restored = state_dict or None
+
+
+class Keep(Callback):
+    """Keeps a run folder from which training goes on and whose models can be used at any time.
+
+    checkpoints/last.ckpt (everything a resume needs), last/ and best/ (models in open_clip's format, averaged
+    weights). Every file is replaced in one step, so a kill at any moment leaves the one before.
+
+    Args:
+        minutes: time between checkpoints.
+        steps: or steps between them; 0 for time only.
+        monitor: the validation metric that says which model is best.
+        mode: "min" or "max".
+    """
+
+    def __init__(
+        self, minutes: float = 3.0, steps: int = 0, monitor: str = "val/loss", mode: Literal["min", "max"] = "min"
+    ) -> None:
+        self.minutes, self.steps, self.monitor, self.mode = minutes, steps, monitor, mode
+        self.best = math.inf if mode == "min" else -math.inf
+        self._saved_at = time.monotonic()
+        self._saved_step = -1
+
+    def on_train_start(self, trainer: Trainer, module: CaptionTraining) -> None:
+        """Starts the clock."""
+        self._saved_at = time.monotonic()
+
+    def on_train_batch_end(self, trainer: Trainer, module: CaptionTraining, *_: Any) -> None:
+        """Saves when it is time, between optimiser steps only."""
+        if trainer.fit_loop._should_accumulate() or trainer.global_step == self._saved_step:
+            return
+        due = time.monotonic() - self._saved_at >= 60 * self.minutes
+        if due or (self.steps and trainer.global_step % self.steps == 0):
+            self.save(trainer, module)
+
+    def on_validation_end(self, trainer: Trainer, module: CaptionTraining) -> None:
+        """Keeps the model when it is the best so far."""
+        value = trainer.callback_metrics.get(self.monitor)
+        if trainer.sanity_checking or value is None or not math.isfinite(float(value)):
+            return
+        if (float(value) < self.best) if self.mode == "min" else (float(value) > self.best):
+            self.best = float(value)
+            with _ema(trainer).averaged():
+                module.export(Path(trainer.default_root_dir) / "best")
+
+    def on_train_end(self, trainer: Trainer, module: CaptionTraining) -> None:
+        """Saves the end."""
+        if trainer.global_step != self._saved_step:
+            self.save(trainer, module)
+
+    def save(self, trainer: Trainer, module: CaptionTraining) -> None:
+        """Writes the checkpoint and the model, unless the weights are no longer finite."""
+        if not all(torch.isfinite(p).all() for p in module.coca.parameters()):
+            return
+        root = Path(trainer.default_root_dir)
+        path = root / CHECKPOINT
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = path.with_suffix(".tmp")
+        trainer.save_checkpoint(fresh)
+        os.replace(fresh, path)
+        with _ema(trainer).averaged():
+            module.export(root / "last")
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.best = state_dict["best"]
+
+
+def _ema(trainer: Trainer) -> Ema:
+    return next((c for c in trainer.callbacks if isinstance(c, Ema)), Ema(0.0))  # type: ignore[attr-defined]

@@ -1,0 +1,106 @@
+"""LightningCLI for the captioner: recipes are its YAML, with a few keys of our own on top."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+
+from img2prompt.errors import ConfigError
+from img2prompt.extras import need
+from img2prompt.training.callbacks import Ema, Keep
+from img2prompt.training.captioner import CaptionTraining
+from img2prompt.training.data import CaptionPairs
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "accelerator": "auto",
+    "devices": 1,
+    "max_epochs": -1,
+    "log_every_n_steps": 50,
+    "num_sanity_val_steps": 0,
+    "check_val_every_n_epoch": None,
+    "enable_checkpointing": False,  # Keep does it
+    "enable_model_summary": False,
+    "enable_progress_bar": False,
+    "gradient_clip_val": 1.0,
+}
+
+
+class CaptionerCLI(LightningCLI):
+    """Builds module, data and trainer from a recipe and arguments."""
+
+    @classmethod
+    def of(cls, arguments: list[str]) -> CaptionerCLI:
+        """Reads the arguments.
+
+        Raises:
+            ConfigError: one of them, or the recipe, is wrong.
+        """
+        import jsonargparse
+
+        try:
+            return cls(
+                CaptionTraining,
+                CaptionPairs,
+                args=arguments,
+                run=False,
+                auto_configure_optimizers=False,
+                save_config_callback=None,
+                trainer_defaults=TRAINER_DEFAULTS,
+                seed_everything_default=42,
+                parser_kwargs={"exit_on_error": False, "prog": "img2prompt train captioner"},
+            )
+        except (jsonargparse.ArgumentError, jsonargparse.typing.RegisteredType if False else OSError) as error:
+            raise ConfigError(" ".join(str(error).split())) from error
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """The keys of our own."""
+        parser.add_argument("--output", type=Path, default=Path("runs/captioner"), help="the run's folder")
+        parser.add_argument("--resume", action="store_true", help="go on from the folder's last checkpoint")
+        parser.add_argument("--logger", type=Literal["wandb", "mlflow"] | None, default=None, help="beside CSV and TensorBoard")  # fmt: skip
+        parser.add_argument("--threads", type=int, default=0, help="processor threads; 0 leaves it to torch")
+        parser.add_lightning_class_args(Ema, "ema")
+        parser.add_lightning_class_args(Keep, "keep")
+
+    def instantiate_trainer(self, **kwargs: Any) -> Any:
+        """The trainer, writing into the run folder."""
+        root, extra = Path(self.config["output"]), self.config["logger"]
+        if self.config["threads"]:
+            torch.set_num_threads(self.config["threads"])
+        return super().instantiate_trainer(default_root_dir=str(root), logger=loggers(root, extra), **kwargs)
+
+    def write_config(self, root: Path) -> None:
+        """The resolved configuration, which is a recipe again."""
+        self.parser.save(self.config, root / "config.yaml", skip_check=True, overwrite=True, multifile=False)
+
+
+def loggers(root: Path, extra: str | None) -> list[Logger]:
+    """CSV and TensorBoard, and one more by name.
+
+    Raises:
+        MissingExtra: the asked one is not installed.
+    """
+    found: list[Logger] = [
+        CSVLogger(root, name="", version="csv"),
+        TensorBoardLogger(root, name="", version="tensorboard"),
+    ]
+    if extra == "wandb":
+        need("wandb", "wandb")
+        from lightning.pytorch.loggers import WandbLogger
+
+        found.append(WandbLogger(project="img2prompt", save_dir=root))
+    elif extra == "mlflow":
+        need("mlflow", "mlflow")
+        from lightning.pytorch.loggers import MLFlowLogger
+
+        found.append(MLFlowLogger(experiment_name="img2prompt", save_dir=str(root / "mlruns")))
+    return found
+
+
+def progress_line(text: str) -> None:
+    """One line on stderr."""
+    print(text, file=sys.stderr, flush=True)

@@ -1,0 +1,292 @@
+"""Prompt-image pairs as batches for the captioner: which row, which manner, and exactly the same after a resume."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+
+from img2prompt.errors import DataError
+from img2prompt.models.tokenizer import CocaTokenizer, own_tokenizer, train_tokenizer
+from img2prompt.pairs.shards import read_manifest
+from img2prompt.training.decoding import DecodingLoader
+from img2prompt.training.grounding_targets import Targets
+from img2prompt.training.pixels import Pixels, decode_once, default_folder
+from img2prompt.training.plan import Manner, Phase, Plan, Planned
+from img2prompt.training.texts import Texts, tokenise
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one training step learns from."""
+
+    number: int  # of the run's batches
+    manner: str
+    rows: tuple[int, ...]  # row numbers in the data set
+    images: Tensor  # (B,3,H,W) uint8
+    tokens: Tensor  # (B,T) int64: start, prefix, text, end, padding
+    prefix_length: int  # tokens before the text itself
+    targets: Targets | None = None  # of tensors
+
+    def to(self, device: torch.device | str, **options: Any) -> Batch:
+        """The batch on a device."""
+        moved = None if self.targets is None else Targets(*(getattr(self.targets, n).to(device, **options) for n in Targets.names()))  # fmt: skip
+        images, tokens = self.images.to(device, **options), self.tokens.to(device, **options)
+        return Batch(self.number, self.manner, self.rows, images, tokens, self.prefix_length, moved)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where pairs come from.
+
+    Attributes:
+        train: folder of shards to learn from.
+        validation: folder of shards to validate on; None takes the last `held_out` rows of `train`.
+        held_out: rows kept from training when there is no validation folder.
+        limit: at most so many training rows; None takes all.
+    """
+
+    train: Path
+    validation: Path | None = None
+    held_out: int = 500
+    limit: int | None = None
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How pictures become arrays.
+
+    Attributes:
+        cache: decode everything once into a memory-mapped array (small pictures, many epochs); False decodes in
+            worker processes as training goes (large pictures, few epochs).
+        cache_folder: where such arrays lie; None: the user's cache.
+        workers: worker processes without cache.
+    """
+
+    cache: bool = True
+    cache_folder: Path | None = None
+    workers: int = 2
+
+
+class CaptionPairs(LightningDataModule):
+    """Pairs of images and captions in several manners.
+
+    Args:
+        source: where pairs come from.
+        batch_size: images of a batch.
+        manners: name -> column and prefix.
+        phases: mixture of the manners over the run.
+        decoding: how pictures become arrays.
+        seed: of the order of rows and manners.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int = 64,
+        manners: dict[str, Manner] | None = None,
+        phases: list[Phase] | None = None,
+        decoding: Decoding = Decoding(),  # noqa: B008 - frozen
+        seed: int = 42,
+    ) -> None:
+        super().__init__()
+        self.source, self.batch_size, self.decoding, self.seed = source, batch_size, decoding, seed
+        self.manners = manners or {"short": Manner("prompt")}
+        self.phases = phases or [Phase(1.0, dict.fromkeys(self.manners, 1.0))]
+        unknown = {name for phase in self.phases for name in phase.weights} - set(self.manners)
+        if unknown:
+            raise DataError(f"data.phases: no manner {', '.join(sorted(unknown))} among {', '.join(self.manners)}")
+        self.next_batch = 0  # the first batch that has not been trained on
+        self.skipped = 0  # pictures that could not be read
+        self._sets: dict[str, PairSet] = {}
+
+    def read(self) -> None:
+        """Reads the captions; the pictures wait until the model says how large it wants them."""
+        if not self._sets:
+            train = PairSet.read(self.source.train)
+            if self.source.validation is None:
+                count = min(self.source.held_out, len(train) // 5)
+                self._sets["validation"] = train.part(len(train) - count, len(train))
+                train = train.part(0, len(train) - count)
+            else:
+                self._sets["validation"] = PairSet.read(self.source.validation)
+            self._sets["train"] = train.part(0, min(len(train), self.source.limit or len(train)))
+
+    def new_tokenizer(self, vocab_size: int) -> Any:
+        """A vocabulary learned from the training captions and prefixes: a `tokenizers.Tokenizer`."""
+        self.read()
+        columns = self._sets["train"].columns
+        texts = [t for manner in self.manners.values() for t in (manner.prefix, *columns.get(manner.column, ())) if t]
+        return train_tokenizer(texts, vocab_size)
+
+    def prepare(self, tokenizer: CocaTokenizer, context_length: int, image_px: int, grid: int) -> None:
+        """Makes both sets ready for a model.
+
+        Args:
+            tokenizer: the model's.
+            context_length: tokens that fit.
+            image_px: side of the model's pictures.
+            grid: patches a side.
+        """
+        self.read()
+        self.pad_id = tokenizer.pad_id
+        for pairs in self._sets.values():
+            pairs.texts = tokenise(pairs.columns, self.manners, tokenizer, context_length)
+            if self.decoding.cache:
+                folder = self.decoding.cache_folder or default_folder()
+                pairs.pixels = decode_once(pairs.shards, image_px, grid, folder)
+            else:
+                pairs.image_px = image_px
+        usable = [pairs.usable() for pairs in self._sets.values()]
+        self.skipped = sum(len(pairs) - len(rows) for pairs, rows in zip(self._sets.values(), usable, strict=True))
+        if self.skipped:
+            logger.warning("%d rows have no readable picture or no text and are skipped", self.skipped)
+
+    def plan(self, total: int) -> Plan:
+        """The training batches of a run of `total` batches."""
+        train = self._sets["train"]
+        lengths = {name: texts.lengths for name, texts in train.texts.items()}
+        return Plan(lengths, train.usable(), self.batch_size, phases=self.phases, total=total, seed=self.seed)
+
+    def train_dataloader(self) -> Any:
+        """Batches from `next_batch` on, without end; the trainer's max_steps ends them."""
+        trainer = self.trainer
+        if trainer is None or trainer.max_steps < 1:
+            raise DataError("trainer.max_steps is needed: the phases and the learning rate are shares of it")
+        plan = self.plan(trainer.max_steps * trainer.accumulate_grad_batches)
+        train = self._sets["train"]
+        if self.decoding.cache:
+            return PlannedBatches(lambda: map(self._cut(train), plan.since(self.next_batch)))
+        return DecodingLoader(train, self._cut(train), lambda: plan.since(self.next_batch), self.decoding.workers)
+
+    def val_dataloader(self) -> Any:
+        """Every validation row once in every manner of the last phase."""
+        pairs = self._sets["validation"]
+        rows = pairs.usable()
+        size = min(self.batch_size, max(1, len(rows)))
+        planned = [
+            Planned(i, manner, part)
+            for manner in self.phases[-1].weights
+            for i, part in enumerate(np.split(rows, range(size, len(rows), size)))
+        ]
+        if self.decoding.cache:
+            return PlannedBatches(lambda: map(self._cut(pairs), planned), len(planned))
+        return DecodingLoader(pairs, self._cut(pairs), lambda: iter(planned), self.decoding.workers, len(planned))
+
+    def _cut(self, pairs: PairSet) -> Callable[..., Batch]:
+        def cut(planned: Planned, images: np.ndarray | None = None) -> Batch:
+            texts = pairs.texts[planned.manner]
+            if images is None:
+                images = pairs.pixels.images[planned.rows]
+            targets = pairs.pixels.targets if pairs.pixels is not None else None
+            return Batch(
+                planned.number,
+                planned.manner,
+                tuple(map(int, planned.rows)),
+                torch.from_numpy(images).permute(0, 3, 1, 2),  # (B,3,H,W), channels last in memory
+                torch.from_numpy(texts.rows(planned.rows, self.pad_id)),
+                texts.prefix_length,
+                None if targets is None else _tensors(targets.rows(planned.rows)),
+            )
+
+        return cut
+
+    def validation_texts(self, manner: str) -> list[str]:
+        """The captions of all validation rows in one manner."""
+        return [text or "" for text in self._sets["validation"].columns[self.manners[manner].column]]
+
+    def validation_scenes(self) -> list[str] | None:
+        """The scenes of all validation rows, where the data set has them."""
+        scenes = self._sets["validation"].columns.get("scene")
+        return None if scenes is None else [scene or "" for scene in scenes]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"next_batch": self.next_batch}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.next_batch = int(state["next_batch"])
+
+
+def _tensors(targets: Targets) -> Targets:
+    return Targets(*(torch.from_numpy(getattr(targets, name)).long() for name in Targets.names()))
+
+
+@dataclass
+class PlannedBatches:
+    """An iterable that starts anew each time, with a length only when it ends."""
+
+    start: Callable[[], Iterator[Batch]]
+    length: int | None = None
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self.start()
+
+    def __len__(self) -> int:
+        if self.length is None:
+            raise TypeError("training batches have no end")
+        return self.length
+
+
+@dataclass
+class PairSet:
+    """Rows start..end of a folder of shards: captions in memory, pictures where they are."""
+
+    shards: list[dict[str, Any]]
+    columns: dict[str, list[str | None]]
+    start: int = 0
+    end: int = 0
+    texts: dict[str, Texts] = field(default_factory=dict)
+    pixels: Pixels | None = None
+    image_px: int = 0
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def part(self, start: int, end: int) -> PairSet:
+        """Fewer of the rows; row numbers stay those of the folder."""
+        return PairSet(self.shards, self.columns, start, end)
+
+    def usable(self) -> np.ndarray:
+        """Row numbers with a picture and a text in every manner."""
+        good = np.zeros(self.end, bool)
+        good[self.start :] = True
+        for texts in self.texts.values():
+            good &= texts.lengths[: self.end] > 0
+        if self.pixels is not None:
+            good &= self.pixels.good[: self.end]
+        return np.flatnonzero(good)
+
+    @staticmethod
+    def read(folder: Path) -> PairSet:
+        """Opens a data set.
+
+        Raises:
+            DataError: it is unfinished, damaged or empty.
+        """
+        manifest = read_manifest(folder)
+        names = [name for name in manifest["columns"] if name not in ("id", "image")]
+        shards, columns = [], {name: list[str | None]() for name in names}
+        for shard in manifest["shards"]:
+            path = Path(folder) / shard["file"]
+            try:
+                table = pq.read_table(path, columns=names)
+            except (OSError, ValueError) as error:
+                raise DataError(f"{path}: {' '.join(str(error).split())}; make the data set again") from error
+            for name in names:
+                columns[name].extend(table[name].to_pylist())
+            shards.append({"path": str(path), "rows": shard["rows"], "sha256": shard["sha256"], "scenes": "scene" in names})  # fmt: skip
+        if not shards:
+            raise DataError(f"{folder}: no rows; make the data set with more than 0")
+        return PairSet(shards, columns, 0, len(columns[names[0]]))
