@@ -119,7 +119,7 @@ def _grid(group: Group, index: int, size: float, columns: int, flip: bool, rng: 
     boxes: list[Box] = []
     y = 0.0
     for row in range(rows):
-        many = min(columns, group.count - row * columns) if row else group.count - columns * (rows - 1)
+        many = columns if row else group.count - columns * (rows - 1)  # the upper row holds what the others leave
         line = [_box(group, index, size * rng.uniform(0.94, 1.04) * (1 - 0.06 * (rows - 1 - row)), flip) for _ in range(many)]
         cell, height = max(box.x1 for box in line) + NEAR, max(box.y1 for box in line)
         shift = (columns - many) * cell / 2 + (rng.uniform(-0.2, 0.2) * cell if rows > 1 and many == columns > 1 else 0)
