@@ -45,12 +45,15 @@ def bootstrap_interval(
 def bleu(prompts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     """Corpus BLEU-4 of prompts, lower-cased, each against one or more references: 0..1.
 
-    Source: Papineni et al., "BLEU: a method for automatic evaluation of machine translation", ACL 2002, as
-    torchmetrics computes it, with the tokens of sacreBLEU's "13a".
+    Source: Papineni et al., "BLEU: a method for automatic evaluation of machine translation", ACL 2002, as sacreBLEU
+    computes it (Post, "A call for clarity in reporting BLEU scores", 2018), with its tokens and smoothing.
     """
-    from torchmetrics.functional.text import sacre_bleu_score
+    import sacrebleu
 
-    return float(sacre_bleu_score(list(prompts), [list(texts) for texts in references], lowercase=True))
+    most = max((len(texts) for texts in references), default=0)
+    # sacreBLEU wants the first references of all prompts, then the second ones, ...
+    streams = [[texts[i] if i < len(texts) else None for texts in references] for i in range(most)]
+    return float(sacrebleu.corpus_bleu(list(prompts), streams, lowercase=True).score) / 100
 
 
 def identical_share(prompts: Sequence[str]) -> float:

@@ -17,7 +17,7 @@ captions = st.lists(st.sampled_from(["a red cat", "two dogs on a beach", "an oil
 
 
 def test_importing_brings_no_torch() -> None:
-    code = "import sys, img2prompt.metrics; print(sorted({'torch', 'torchmetrics'} & set(sys.modules)))"
+    code = "import sys, img2prompt.metrics; print(sorted({'torch', 'sacrebleu'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
@@ -35,7 +35,8 @@ def test_bleu_by_hand() -> None:
     # Found: 5 of 6 words ("the" counts once), 3 of 5 pairs, 2 of 4 triples, 1 of 3 quadruples; no brevity penalty.
     value = bleu(["the cat sat on the mat"], [["The cat sat on a mat"]])
     assert value == pytest.approx((5 / 6 * 3 / 5 * 2 / 4 * 1 / 3) ** 0.25, abs=1e-6)
-    assert bleu(["the cat sat on the mat"], [["a dog", "the cat sat on the mat"]]) == pytest.approx(1)
+    two = [["a dog on a bed", "the cat sat on the mat"], ["the cat sat on a mat"]]
+    assert bleu(["the cat sat on the mat", "the cat sat on a mat"], two) == pytest.approx(1)
     assert bleu(["blue"], [["a red cat on a beach"]]) == 0
 
 
