@@ -6,6 +6,7 @@ covered by more than a sliver of another, save where the scene says "behind" (pa
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ class Box:
 Block = tuple[Box, ...]  # in drawing order, its extent starting at (0, 0)
 
 
+@functools.lru_cache(maxsize=16)  # a data set's row asks twice: for the picture and for its boxes
 def layout(scene: Scene) -> tuple[Box, ...]:
     """One box an object, in drawing order (back to front); the same scene always gives the same boxes.
 
