@@ -73,12 +73,12 @@ def weather_marks(scene: Scene, image_px: int, boldness: float = 1.0) -> Image.I
     draw = ImageDraw.Draw(picture)
     if scene.weather == "rain":
         lean = rng.choice((-1, 1)) * rng.uniform(0.12, 0.25)
-        for _ in range(72):
+        for _ in range(60):
             x, y, length = rng.uniform(-0.1, 1.1), rng.uniform(-0.1, 1), rng.uniform(0.06, 0.12)
             width = max(1, round(side * 0.0075 * boldness))
             draw.line(((x * side, y * side), ((x + lean * length) * side, (y + length) * side)), fill=rng.choice((110, 150, 190)), width=width)
     else:
-        for _ in range(80):
+        for _ in range(58):
             x, y, r = rng.random(), rng.random(), rng.choice((0.006, 0.009, 0.013)) * boldness
             draw.ellipse(((x - r) * side, (y - r) * side, (x + r) * side, (y + r) * side), fill=rng.choice((200, 235)))
     return picture.reduce(2)

@@ -21,7 +21,7 @@ SKIES: dict[str, tuple[Colour, Colour]] = {  # time -> colours at the top and at
 LIGHT: dict[str, tuple[float, float, float]] = {  # time -> what is left of red, green and blue on the ground
     "day": (1.0, 1.0, 1.0),
     "sunset": (1.0, 0.74, 0.62),
-    "night": (0.30, 0.36, 0.58),
+    "night": (0.38, 0.45, 0.68),
 }
 CLOUD_COVER: Colour = (128, 138, 152)  # what rain and fog make of the sky
 

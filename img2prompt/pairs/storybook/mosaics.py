@@ -6,7 +6,7 @@ from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter
+from PIL import Image, ImageDraw, ImageFilter
 from scipy import spatial
 
 from img2prompt.pairs.storybook.painting import (
@@ -43,7 +43,7 @@ def pixel_art(plate: Plate) -> FloatArray:
     edge[:, :-1] |= (ids[:, 1:] != ids[:, :-1]) & (ids[:, :-1] > 0)
     edge[1:] |= (ids[1:] != ids[:-1]) & (ids[1:] > 0)
     edge[:-1] |= (ids[1:] != ids[:-1]) & (ids[:-1] > 0)
-    flat = posterised(picture, 9) * (1 - 0.45 * edge)
+    flat = posterised(picture, 9) * (1 - 0.28 * edge)
     return to_array(to_image(flat).resize((px, px), Image.Resampling.NEAREST))
 
 
@@ -60,11 +60,16 @@ def _sites(cells: int, variant: int) -> FloatArray:
 @lru_cache(maxsize=32)
 def _net(px: int, cells: int, variant: int, facets: bool) -> IntArray:
     """Which triangle (facets) or which cell around a site each pixel belongs to, (px,px)."""
+    sites = _sites(cells, variant)
+    if facets:
+        picture = Image.new("I", (px, px), 0)
+        draw = ImageDraw.Draw(picture)
+        for number, corners in enumerate(spatial.Delaunay(sites).simplices):
+            draw.polygon([(float(x) * px, float(y) * px) for x, y in sites[corners]], fill=number)
+        return np.asarray(picture).astype(np.intp)
     x, y = coordinates(px)
     points = np.stack(np.broadcast_arrays(x, y), axis=-1).reshape(-1, 2)
-    sites = _sites(cells, variant)
-    labels = spatial.Delaunay(sites).find_simplex(points) if facets else spatial.cKDTree(sites).query(points)[1]
-    return np.maximum(labels, 0).reshape(px, px).astype(np.intp)
+    return spatial.cKDTree(sites).query(points)[1].reshape(px, px).astype(np.intp)
 
 
 def low_poly(plate: Plate) -> FloatArray:

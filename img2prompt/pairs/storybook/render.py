@@ -21,13 +21,13 @@ OBJECT_LIGHT: dict[str, tuple[float, float, float]] = {  # gentler than on the g
 }
 FLAT_STYLES = frozenset({"paper cut-out", "comic book", "pixel art", "low poly", "blueprint", "stained glass"})  # no painted ground
 LATE_WEATHER: dict[str, float] = {  # styles that would swallow streaks and flakes get them afterwards: how bold
-    "stained glass": 1.7,
-    "low poly": 1.5,
-    "paper cut-out": 1.8,
+    "stained glass": 1.4,
+    "low poly": 1.2,
+    "paper cut-out": 1.4,
     "neon": 1.0,
-    "pixel art": 2.0,
+    "pixel art": 1.5,
     "oil painting": 1.3,
-    "comic book": 1.5,
+    "comic book": 1.3,
 }
 
 
@@ -42,7 +42,7 @@ def render(scene: Scene, image_px: int = 128) -> Image.Image:
     boxes = layout(scene)
     ground = textured(paint(scene, image_px), scene.seed, 0.2 if scene.style in FLAT_STYLES else 1.0)
     if scene.weather == "fog":
-        ground = fogged(ground, scene, 0.95)
+        ground = fogged(ground, scene, 0.8)
     ground = ground * (1 - 0.62 * to_array(shadows(scene, boxes, image_px)))
     plate = _with_objects(scene, boxes, ground)
     marks = weather_marks(scene, image_px, LATE_WEATHER.get(scene.style, 1.0))
@@ -85,6 +85,6 @@ _SOLID = [255 * (value > 127) for value in range(256)]
 
 def _lit_objects(scene: Scene, ground: FloatArray, layer: FloatArray, mask: FloatArray) -> FloatArray:
     light = rgb(*OBJECT_LIGHT[scene.time])
-    drawn = fogged(layer, scene, 0.28) if scene.weather == "fog" else layer
+    drawn = fogged(layer, scene, 0.15) if scene.weather == "fog" else layer
     picture: FloatArray = ground + (drawn * light - ground) * mask
     return picture

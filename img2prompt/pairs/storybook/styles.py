@@ -50,7 +50,7 @@ def watercolor(plate: Plate) -> FloatArray:
     """Wandering outlines, pigment that pools at edges and in patches, paper grain, an unpainted rim."""
     px = plate.px
     wet = blurred(_flow(plate.picture, plate.seed, 0.014), 0.008)
-    rim = np.clip(edges(grey(wet)) * 1.1, 0, 0.30)
+    rim = np.clip(edges(grey(wet)) * 0.8, 0, 0.25)
     pool = (0.72 + 0.5 * cut(noise(px, 6, 4), px, plate.seed + 3))
     painted = 1 - (1 - saturated(wet, 1.12)) * pool * 0.92 - rim
     rough = cut(grain(px), px, plate.seed)
@@ -96,7 +96,7 @@ def oil_painting(plate: Plate) -> FloatArray:
     first, second = _strokes(px)
     choice = cut(noise(px, 4, 2), px, plate.seed) > 0.5
     marks = np.where(choice, cut(first, px, plate.seed), cut(second, px, plate.seed))
-    return saturated(best, 1.22) * (1 + 0.075 * marks)
+    return saturated(best, 1.22) * (1 + 0.06 * marks)
 
 
 @lru_cache(maxsize=4)
@@ -117,10 +117,10 @@ def pencil_sketch(plate: Plate) -> FloatArray:
     px = plate.px
     luma = grey(plate.picture)
     tone = blurred(luma, 0.012)
-    lines = np.clip(edges(blurred(luma, 0.006)) * 2.4 - 0.08, 0, 1)
-    dark = np.clip(lines + 0.85 * plate.outlines(0.010), 0, 1) * 0.85
+    lines = np.clip(edges(blurred(luma, 0.003)) * 2.0 - 0.08, 0, 1)
+    dark = np.clip(lines + 0.85 * plate.outlines(0.008), 0, 1) * 0.85
     for layer, limit in zip(_hatching(px), (0.78, 0.52, 0.3), strict=True):
-        dark += layer * np.clip((limit - tone) * 3.2, 0, 1) * 0.42
+        dark += layer * np.clip((limit - tone) * 3.2, 0, 1) * (0.30 - 0.10 * plate.mask)
     rough = cut(grain(px), px, plate.seed)
     dark = np.clip(dark, 0, 0.93) * (0.9 + 0.12 * rough) + 0.16 * (1 - tone)
     sheet = (0.965 - 0.012 * rough) * (1 - np.clip(dark, 0, 0.92))
@@ -172,8 +172,8 @@ def vintage_photograph(plate: Plate) -> FloatArray:
     """Faded sepia with grain, a vignette, dust and a white border."""
     px = plate.px
     vignette, border = _print_frame(px)
-    luma = blurred(grey(plate.picture), 0.005)
-    tone = (0.10 + 0.82 * luma) * vignette + 0.035 * cut(grain(px), px, plate.seed)
+    luma = grey(plate.picture)
+    tone = (0.06 + 0.90 * luma) * vignette + 0.022 * cut(grain(px), px, plate.seed)
     tone += 0.10 * (cut(noise(px, 2), px, plate.seed) - 0.5)
     tone += 0.35 * (cut(grain(px), px, plate.seed + 17) > 3.1)
     sepia = 0.04 + 0.93 * _toned(np.clip(tone, 0, 1))
@@ -201,21 +201,21 @@ def comic_book(plate: Plate) -> FloatArray:
     bright = np.clip((0.8 - 2.6 * np.abs(luma - 0.78) - _dots(px)) * 4, 0, 1) * 0.2 * (1 - plate.mask)
     page = colours * (1 - ink)
     page = page + (1 - page) * bright
-    line = np.clip(edges(luma) * 2.6 - 0.5, 0, 1)
-    line = np.maximum(line, plate.outlines(0.010))
+    line = np.clip(edges(luma) * 2.0 - 0.6, 0, 1)
+    line = np.maximum(line, plate.outlines(0.0075))
     return page * (1 - 0.96 * line)
 
 
 def neon(plate: Plate) -> FloatArray:
     """Glowing coloured outlines over a dim picture."""
     luma = grey(plate.picture)
-    line = np.clip(edges(luma) * 2.2 - 0.16, 0, 1) * (0.45 + 0.55 * plate.mask)
+    line = np.clip(edges(luma) * 2.0 - 0.2, 0, 1) * (0.55 + 0.25 * plate.mask)
     line = np.maximum(line, plate.outlines(0.011))
     vivid = saturated(plate.picture, 1.9)
     tube = np.clip(vivid / np.maximum(vivid.max(axis=0), 0.12), 0, 1)
     lit = tube * line
-    halo = blurred(lit, 0.018) * 1.15 + glow(lit, 0.035)
-    dim = saturated(plate.picture, 1.35) * (0.24 + 0.22 * plate.mask)
+    halo = (blurred(lit, 0.018) * 0.9 + glow(lit, 0.035)) * (1 - 0.45 * plate.mask)
+    dim = saturated(plate.picture, 1.35) * (0.27 + 0.38 * plate.mask)
     return dim + lit * 0.9 + halo
 
 
