@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from tiny_model import save_model
 
-from img2prompt.errors import DataError
+from img2prompt.cli import main
+from img2prompt.errors import DataError, MissingExtra
 from img2prompt.jobs.evaluate import ROWS, label_of, table
 from img2prompt.jobs.judging import Report, examples_of, judge, sources_of
 from img2prompt.pairs.shards import read_shards, write_shards
@@ -151,3 +153,61 @@ def test_the_table_has_a_column_a_source_and_a_dash_for_what_was_not_asked() -> 
     assert ["object", "F1", "0.900", "-"] in lines
     assert ["size", "accuracy", "-", "-"] in lines
     assert ["ms", "an", "image,", "warm", "42", "-"] in lines
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from img2prompt.models.sentence import find_model
+
+    try:
+        find_model()
+    except MissingExtra as error:
+        pytest.skip(str(error))
+    return save_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+def test_the_verb_from_end_to_end(
+    shards: Path, photos: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A random model: its scores are worthless, but all of them are there."""
+    with photos.open("a") as file:
+        file.write("broken.png,a cow\n")
+    (photos.parent / "broken.png").write_bytes(b"\x89PNG nothing more")
+    file = tmp_path / "scores.json"
+    arguments = ["evaluate", str(shards), str(photos), "--preset", str(model), "--limit", "3", "--json", str(file)]
+    assert main(arguments) == 1
+    out, err = capsys.readouterr()
+    lines = [line.split() for line in out.splitlines()]
+    assert ["test", photos.parent.name] in lines
+    assert ["images", "3", "2"] in lines
+    assert ["failed", "0", "1"] in lines
+    assert "broken.png" in err
+    result = json.loads(file.read_text())
+    scenes, pictures = result["sources"]
+    assert result["settings"]["limit"] == 3
+    assert "torch" in result["machine"]["packages"]
+    assert set(FACTS) <= set(scenes["metrics"])
+    assert not set(FACTS) & set(pictures["metrics"])
+    assert [row["name"] for row in scenes["rows"]] == read_shards(shards)["id"][:3]
+    assert pictures["failed"][0]["source"].endswith("broken.png")
+    low, high = scenes["mean_cosine_interval"]
+    assert low <= scenes["metrics"]["mean_cosine"] <= high
+    assert scenes["metrics"]["ms_per_image"] > 0
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--limit", "0"], "--limit 0: at least 1"),
+        (["--json", "no/such/folder/scores.json"], "no/such/folder"),
+        (["--prompt-column", "title"], "no column 'title'; found: "),
+        (["--preset", "storybok"], "did you mean storybook"),
+    ],
+)
+def test_wrong_options_are_one_line(
+    shards: Path, model: Path, capsys: pytest.CaptureFixture[str], extra: list[str], message: str
+) -> None:
+    assert main(["evaluate", str(shards), "--preset", str(model), *extra]) == 2
+    out, err = capsys.readouterr()
+    assert message in err
+    assert (out, err.count("\n")) == ("", 1)

@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from noise_rows import COLUMNS, Noise, TooFew, plan
 
 from img2prompt.errors import DataError, OutputError
-from img2prompt.pairs.shards import ShardPlan, read_manifest, read_shards, write_shards
+from img2prompt.pairs.manifest import read_manifest
+from img2prompt.pairs.shards import ShardPlan, read_shards, write_shards
 
 
 def hashes(folder: Path) -> dict[str, str]:

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image, JpegImagePlugin
 
 from img2prompt.cli import main
-from img2prompt.pairs.shards import read_manifest, read_shards, write_shards
+from img2prompt.pairs.manifest import read_manifest
+from img2prompt.pairs.shards import read_shards, write_shards
 from img2prompt.pairs.storybook.dataset import COLUMNS, StorybookRows
 from img2prompt.pairs.storybook.describe import describe
 from img2prompt.pairs.storybook.render import render

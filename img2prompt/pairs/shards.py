@@ -30,14 +30,16 @@ import pyarrow.parquet as pq
 from img2prompt import __version__
 from img2prompt.errors import DataError, OutputError
 from img2prompt.pairs.atomic import sole_writer, write_atomically
+from img2prompt.pairs.manifest import FORMAT, check_shard, claim, json_bytes, read_manifest
 from img2prompt.progress import track
 
 if TYPE_CHECKING:
     import datasets
 
+__all__ = ["MakeRows", "ShardPlan", "read_manifest", "read_shards", "write_shards"]
+
 logger = logging.getLogger(__name__)
 
-FORMAT = "img2prompt-shards-1"
 IN_MEMORY_BYTES = 1 << 30  # larger data sets are memory-mapped from the cache of `datasets`
 
 MakeRows = Callable[[range], Iterable[Mapping[str, Any]]]
@@ -98,7 +100,7 @@ def write_shards(folder: str | os.PathLike[str], plan: ShardPlan, make_rows: Mak
     try:
         root.mkdir(parents=True, exist_ok=True)
         with sole_writer(root):
-            _claim(root, plan)
+            claim(root, plan.to_dict())
             missing = _missing(root, plan)
             for name in track(_made(root, plan, make_rows, missing, workers), total=len(missing), unit="shard"):
                 logger.debug("%s stands", name)
@@ -129,7 +131,7 @@ def read_shards(folder: str | os.PathLike[str], *, decode: bool = False, verify:
     manifest = read_manifest(root)
     paths = [root / shard["file"] for shard in manifest["shards"]]
     for path, shard in zip(paths, manifest["shards"], strict=True):
-        _check_shard(path, shard, verify)
+        check_shard(path, shard, verify)
     features = datasets.Features(
         {
             name: datasets.Image(decode=decode) if name == "image" else datasets.Value("string")
@@ -147,60 +149,6 @@ def read_shards(folder: str | os.PathLike[str], *, decode: bool = False, verify:
         raise DataError(f"{root}: {' '.join(str(error).split())}; make the data set again") from error
 
 
-def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The manifest of a finished data set as plain data.
-
-    Raises:
-        DataError: there is none, or it is damaged.
-    """
-    path = Path(folder) / "manifest.json"
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-        if manifest["format"] != FORMAT or sum(shard["rows"] for shard in manifest["shards"]) != manifest["rows"]:
-            raise DataError(f"{path}: not a manifest of this format ({FORMAT})")
-    except FileNotFoundError:
-        unfinished = (Path(folder) / "config.json").exists()
-        what = "unfinished; run the command that was writing it again" if unfinished else "no data set of ours"
-        raise DataError(f"{folder}: no manifest.json: {what}") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path}: damaged ({type(error).__name__}); run the command that wrote it again") from error
-    return dict(manifest)
-
-
-def _claim(root: Path, plan: ShardPlan) -> None:
-    """Makes the folder this plan's, or refuses; clears away what a killed run left half written."""
-    path, wanted = root / "config.json", plan.to_dict()
-    try:
-        present = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        strangers = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith("."))
-        if strangers:
-            raise OutputError(
-                f"{root}: holds other files ({strangers[0]}, ...); choose an empty or new folder"
-            ) from None
-        write_atomically(path, _json_bytes(wanted))
-        return
-    except ValueError:
-        raise OutputError(f"{path}: damaged; choose another folder or delete this one") from None
-    if present != json.loads(json.dumps(wanted)):
-        raise OutputError(
-            f"{root}: holds another configuration ({_difference(present, wanted)}); choose another folder"
-        )
-    for rest in root.glob(".*.tmp"):
-        rest.unlink(missing_ok=True)
-
-
-def _difference(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
-    """The first setting in which two plans differ, for one line of an error."""
-    for key in sorted({*present, *wanted}, key=str):
-        old, new = present.get(key), wanted.get(key)
-        if old != new:
-            if isinstance(old, dict) and isinstance(new, Mapping):
-                return _difference(old, new)
-            return f"{key} {old!r} there, {new!r} asked for"
-    return "written in another way"
-
-
 def _missing(root: Path, plan: ShardPlan) -> dict[str, range]:
     """The shards that are still to be made: absent, damaged, or of another length than planned."""
     try:
@@ -210,7 +158,7 @@ def _missing(root: Path, plan: ShardPlan) -> dict[str, range]:
     missing = {}
     for name, rows in plan.shards().items():
         try:
-            _check_shard(root / name, listed[name], verify=True)
+            check_shard(root / name, listed[name], verify=True)
         except (DataError, KeyError):
             missing[name] = rows
     return missing
@@ -302,19 +250,4 @@ def _write_manifest(root: Path, plan: ShardPlan) -> None:
     for name, rows in plan.shards().items():
         data = (root / name).read_bytes()
         shards.append({"file": name, "rows": len(rows), "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
-    write_atomically(root / "manifest.json", _json_bytes({**plan.to_dict(), "shards": shards}))
-
-
-def _check_shard(path: Path, shard: Mapping[str, Any], verify: bool) -> None:
-    try:
-        size = path.stat().st_size
-        if size != shard["bytes"]:
-            raise DataError(f"{path}: {size} bytes where the manifest says {shard['bytes']}; make the data set again")
-        if verify and hashlib.sha256(path.read_bytes()).hexdigest() != shard["sha256"]:
-            raise DataError(f"{path}: damaged (its SHA-256 is not the manifest's); make the data set again")
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}; make the data set again") from error
-
-
-def _json_bytes(data: Mapping[str, Any]) -> bytes:
-    return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode()
+    write_atomically(root / "manifest.json", json_bytes({**plan.to_dict(), "shards": shards}))
