@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from img2prompt.errors import ConfigError, ImageError, Img2PromptError
 from img2prompt.pairs.images import DEFAULT_LIMITS, Limits, Source
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from img2prompt.confidence import Calibration
-    from img2prompt.models.generation import CocaCaptioner
+    from img2prompt.models.generation import Captions, CocaCaptioner
 
 STYLES = ("short", "long", "tags")
+MODEL_BATCH = 4096  # `predict_many` decides how many pictures go together; the captioner takes what it is given
 
 
 class Predictor:
@@ -144,11 +145,14 @@ class Predictor:
     @cached_property
     def captioner(self) -> CocaCaptioner:
         """The model, loaded on first use."""
-        from img2prompt.models.generation import CocaCaptioner
+        from img2prompt.models.coca import load_coca
+        from img2prompt.models.generation import CocaCaptioner, fast_dtype
 
         if self.located is None:
             raise ConfigError("this predictor reads metadata only; make one with Predictor.from_preset")
-        return CocaCaptioner.load(self.located.source, device=self._device)
+        device = _usable(self._device)
+        loaded = load_coca(self.located.source, device=device, dtype=fast_dtype(device))
+        return CocaCaptioner(loaded, batch_size=MODEL_BATCH)
 
     @cached_property
     def calibration(self) -> Calibration | None:
@@ -160,10 +164,11 @@ class Predictor:
     def _caption(self, opened: list[Opened], candidates: int, style: str, seed: int) -> Iterator[Prediction]:
         if not opened or self.located is None:
             return
-        start = time.perf_counter()
         images = [o.image for o in opened if o.image is not None]
+        captioner = self.captioner  # loading it is not part of a picture's seconds
+        start = time.perf_counter()
         try:
-            captions = self.captioner.caption_with_features(images, candidates=candidates, style=style, seed=seed)
+            captions = captioner.describe_many(images, candidates=candidates, style=style, seed=seed)
         except RuntimeError as error:
             if type(error).__name__ != "OutOfMemoryError":
                 raise
@@ -183,7 +188,7 @@ class Predictor:
                 seconds=o.seconds + seconds,
             )
 
-    def _confidences(self, images: list[Image.Image], captions: Any) -> list[tuple[float, bool | None]]:
+    def _confidences(self, images: list[Image.Image], captions: Captions) -> list[tuple[float, bool | None]]:
         """Confidence of each picture's best caption, and whether the picture belongs to the model's world."""
         import numpy as np
 
@@ -193,9 +198,23 @@ class Predictor:
         if self.calibration is None:
             return [(float(p), None) for p in np.exp(np.minimum(per_token, 0))]
         statistics = np.stack([pixel_statistics(image) for image in images])
-        evidence = self.calibration.evidence(np.asarray(captions.features, dtype=np.float64), statistics, per_token)
+        evidence = self.calibration.evidence(captions.features.double().numpy(), statistics, per_token)
         scores = self.calibration.confidence(evidence)
         return [(float(score), bool(score >= self.calibration.threshold)) for score in scores]
+
+
+def _usable(device: str) -> str:
+    """The device to run on; "auto" takes CUDA when there is one."""
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without CUDA
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"device {device!r}: not usable here ({reason}); try --device cpu") from error
+    return device
 
 
 def _check(candidates: int, style: str, batch_size: int) -> None:

@@ -1,0 +1,231 @@
+"""The library: metadata first, lazy model, streaming in order, confidence."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tiny_model import picture, save_model, save_with_prompt
+
+import img2prompt
+from img2prompt.confidence import (
+    Calibration,
+    fit_gaussian,
+    fit_logistic,
+    load_calibration,
+    pixel_statistics,
+    save_calibration,
+)
+from img2prompt.errors import ConfigError, ImageNotFound, MetadataError, PresetError
+from img2prompt.predictor import Predictor
+from img2prompt.results import Failed, Prediction
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def predictor(model: Path) -> Predictor:
+    return Predictor.from_preset(str(model), device="cpu")
+
+
+def png(seed: int, px: int = 64) -> bytes:
+    buffer = io.BytesIO()
+    picture(seed, px).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_a_picture_gets_a_caption(predictor: Predictor, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(png(1))
+    found = img2prompt.Predictor.from_preset(predictor.located.source).predict(path)
+    assert found.origin == "captioner" and found.source == str(path)
+    assert found.prompt == found.candidates[0].prompt and found.preset == predictor.located.name
+    assert 0 < found.confidence <= 1 and found.in_domain is None  # no calibration in this folder
+    assert found.confidence == pytest.approx(
+        np.exp(found.candidates[0].log_likelihood / found.candidates[0].token_count), rel=1e-6
+    )
+
+
+def test_every_kind_of_source_gives_the_same(predictor: Predictor, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(png(3))
+    sources = [path, str(path), png(3), io.BytesIO(png(3)), picture(3)]
+    assert len({predictor.predict(source).prompt for source in sources}) == 1
+
+
+def test_metadata_comes_first_and_can_be_ignored(predictor: Predictor, tmp_path: Path) -> None:
+    path = save_with_prompt(tmp_path / "a.png", "a lighthouse at dusk", "blurry")
+    found = predictor.predict(path)
+    assert (found.origin, found.prompt, found.negative_prompt) == ("metadata", "a lighthouse at dusk", "blurry")
+    assert found.confidence is None and found.embedded.seed == 5 and found.candidates == ()
+    assert predictor.predict(path, ignore_metadata=True).origin == "captioner"
+
+
+def test_candidates_and_seed(predictor: Predictor) -> None:
+    first = predictor.predict(png(4), candidates=4, seed=1)
+    again = predictor.predict(png(4), candidates=4, seed=1)
+    other = predictor.predict(png(4), candidates=4, seed=2)
+    assert len(first.candidates) == 4 and first.candidates == again.candidates
+    assert first.candidates[1:] != other.candidates[1:]
+
+
+def test_a_prompt_does_not_depend_on_its_batch(predictor: Predictor) -> None:
+    sources = [png(seed) for seed in range(7)]
+    alone = [predictor.predict(source, candidates=2).candidates for source in sources]
+    for batch_size in (1, 3, 16):
+        rows = list(predictor.predict_many(sources, batch_size=batch_size, candidates=2))
+        assert [[c.prompt for c in row.candidates] for row in rows] == [[c.prompt for c in row] for row in alone]
+
+
+def test_many_keeps_order_and_survives_broken_files(predictor: Predictor, tmp_path: Path) -> None:
+    (tmp_path / "ok.png").write_bytes(png(1))
+    (tmp_path / "cut.png").write_bytes(png(2)[:300])
+    (tmp_path / "text.png").write_text("hello")
+    save_with_prompt(tmp_path / "meta.png", "a fox")
+    names = ["ok.png", "cut.png", "meta.png", "none.png", "text.png", "ok.png", "meta.png"]
+    rows = list(predictor.predict_many([tmp_path / name for name in names], batch_size=2))
+    assert [Path(row.source).name for row in rows] == names
+    kinds = [row.kind if isinstance(row, Failed) else row.origin for row in rows]
+    assert kinds == ["captioner", "ImageTruncated", "metadata", "ImageNotFound", "NotAnImage", "captioner", "metadata"]
+    assert all(str(tmp_path) not in row.error for row in rows if isinstance(row, Failed))
+
+
+def test_many_streams(predictor: Predictor) -> None:
+    taken = 0
+
+    def endless() -> Iterator[bytes]:
+        nonlocal taken
+        for i in itertools.count():
+            taken += 1
+            yield png(i % 5)
+
+    rows = predictor.predict_many(endless(), batch_size=2)
+    assert all(isinstance(row, Prediction) for row in itertools.islice(rows, 6))
+    assert taken <= 6 + 4 + 2  # what came out, what was read ahead, a batch
+    rows.close()
+    assert not any(t.name.startswith("img2prompt-decode") and t.is_alive() for t in _after_a_moment())
+
+
+def _after_a_moment() -> list[threading.Thread]:
+    for thread in threading.enumerate():
+        if thread.name.startswith("img2prompt-decode"):
+            thread.join(5)
+    return threading.enumerate()
+
+
+def test_large_pictures_wait_reduced(predictor: Predictor) -> None:
+    from img2prompt.reading import Reader
+
+    opened = Reader(predictor.limits).open(png(1, px=2050))
+    assert opened.image.size == (513, 513)
+    assert Reader(predictor.limits).open(png(1, px=900)).image.size == (900, 900)
+
+
+def test_errors_are_the_users(predictor: Predictor, tmp_path: Path) -> None:
+    with pytest.raises(ImageNotFound):
+        predictor.predict(tmp_path / "none.png")
+    with pytest.raises(ConfigError, match="style"):
+        predictor.predict(png(1), style="haiku")
+    with pytest.raises(ConfigError, match="candidates"):
+        predictor.predict(png(1), candidates=0)
+    with pytest.raises(ConfigError, match="batch size"):
+        list(predictor.predict_many([], batch_size=0))
+    with pytest.raises(PresetError, match="did you mean storybook"):
+        Predictor.from_preset("storybok")
+    with pytest.raises(ConfigError, match="device 'warp'"):
+        Predictor.from_preset(predictor.located.source, device="warp").predict(png(1))
+
+
+def test_metadata_only_needs_no_model(tmp_path: Path) -> None:
+    path = save_with_prompt(tmp_path / "a.png", "a fox")
+    reader = Predictor.metadata_only()
+    assert reader.predict(path).prompt == "a fox"
+    with pytest.raises(MetadataError, match="holds no prompt"):
+        reader.predict(png(1))
+    with pytest.raises(ConfigError, match="metadata only"):
+        _ = reader.captioner
+
+
+def test_metadata_does_not_load_torch(model: Path, tmp_path: Path) -> None:
+    path = save_with_prompt(tmp_path / "a.png", "a fox")
+    code = f"""
+import sys
+from img2prompt import Predictor
+print(Predictor.metadata_only().predict({str(path)!r}).prompt)
+print(Predictor.from_preset({str(model)!r}).predict({str(path)!r}).prompt)
+assert not {{"torch", "open_clip", "datasets", "transformers"}} & set(sys.modules), "a heavy module was loaded"
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout == "a fox\na fox\n", done.stderr
+
+
+def test_control_characters_never_come_out() -> None:
+    from img2prompt.predictor import _cleaned
+    from img2prompt.results import Candidate
+
+    assert _cleaned(Candidate("a \x1b[31mred\ncat", -1.0, 3)).prompt == "a [31mred cat"
+
+
+def calibrated(folder: Path, px: int = 64) -> Predictor:
+    """The tiny model with a calibration: smooth pictures are its world, static is not."""
+    save_model(folder)
+    plain = Predictor.from_preset(str(folder), device="cpu")
+    rng = np.random.default_rng(0)
+    inside = [picture(seed, px) for seed in range(40)]
+    outside = [Image.fromarray(rng.integers(0, 255, (px, px, 3), dtype=np.uint8)) for _ in range(20)]
+
+    def seen(images: list[Image.Image]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        captions = plain.captioner.describe_many(images)
+        likelihoods = np.array([row[0].log_likelihood / row[0].token_count for row in captions.candidates])
+        return captions.features.double().numpy(), np.stack([pixel_statistics(i) for i in images]), likelihoods
+
+    known = seen(inside)
+    bare = Calibration(fit_gaussian(known[0]), fit_gaussian(known[1]), np.zeros(3), 0.0, 0.5)
+    evidence = np.vstack([bare.evidence(*known), bare.evidence(*seen(outside))])
+    weights, bias = fit_logistic(evidence, np.repeat([1.0, 0.0], [40, 20]))
+    save_calibration(Calibration(bare.features, bare.pixels, weights, bias, 0.5), folder, {"pictures": 60})
+    return Predictor.from_preset(str(folder), device="cpu")
+
+
+def test_calibrated_confidence(tmp_path: Path) -> None:
+    predictor = calibrated(tmp_path / "m")
+    inside = predictor.predict(png(100))
+    static = np.random.default_rng(9).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    outside = predictor.predict(Image.fromarray(static))
+    assert inside.in_domain is True and inside.confidence > 0.5
+    assert outside.in_domain is False and outside.confidence < 0.1
+    again = load_calibration(tmp_path / "m")
+    assert again is not None and again.weights == pytest.approx(predictor.calibration.weights)
+
+
+def test_damaged_calibration_is_named(tmp_path: Path) -> None:
+    folder = save_model(tmp_path / "m")
+    (folder / "confidence.json").write_text('{"weights": {}}')
+    with pytest.raises(PresetError, match=r"confidence\.json: damaged"):
+        Predictor.from_preset(str(folder), device="cpu").predict(png(1))
+
+
+def test_logistic_separates_and_stays_finite() -> None:
+    rng = np.random.default_rng(0)
+    rows = np.vstack([rng.normal(2, 0.1, (50, 2)), rng.normal(-2, 0.1, (10, 2))])
+    weights, bias = fit_logistic(rows, np.repeat([1.0, 0.0], [50, 10]))
+    scores = rows @ weights + bias
+    assert np.isfinite(weights).all() and (scores[:50] > 0).all() and (scores[50:] < 0).all()
+
+
+def test_gaussian_measures_in_standard_deviations() -> None:
+    rows = np.random.default_rng(0).normal(5, [1, 10, 100], (4000, 3))
+    fitted = fit_gaussian(rows, shrinkage=0)
+    assert fitted.log_distance(np.array([[5.0, 5.0, 5.0 + 300]]))[0] == pytest.approx(np.log(3 / np.sqrt(3)), abs=0.05)
+    assert np.exp(fitted.log_distance(rows)).mean() == pytest.approx(1, abs=0.1)
