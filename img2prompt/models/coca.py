@@ -288,8 +288,21 @@ def _build(model_cfg: dict[str, Any], where: str) -> CoCa:
         raise ModelError(
             f"{where}: not a CoCa (vision_cfg, text_cfg and multimodal_cfg are needed); choose a coca model"
         )
-    if not model_cfg["vision_cfg"].get("attentional_pool"):
-        raise ModelError(f"{where}: no attentional_pool in vision_cfg, so the decoder has nothing to look at")
+    vision, decoder = model_cfg["vision_cfg"], model_cfg["multimodal_cfg"]
+    if not vision.get("attentional_pool") and (
+        not vision.get("output_tokens") or vision.get("width", 768) != decoder.get("width", 512)
+    ):
+        raise ModelError(
+            f"{where}: without attentional_pool the decoder looks at the patches themselves: "
+            "vision_cfg needs output_tokens and the width of multimodal_cfg"
+        )
+    vision, text, multimodal = (model_cfg[key] for key in ("vision_cfg", "text_cfg", "multimodal_cfg"))
+    widths = {"embed_dim": model_cfg.get("embed_dim"), "text_cfg.width": text.get("width", 512)}
+    widths["multimodal_cfg.width"] = multimodal.get("width", 512)
+    if isinstance(vision["attentional_pool"], str):  # open_clip normalizes before it pools in these modes
+        widths["vision_cfg.width"] = vision.get("width", 768)
+    if len(set(widths.values())) != 1:
+        raise ModelError(f"{where}: these must be equal: {', '.join(f'{k} {v}' for k, v in widths.items())}")
     for tower, key in (("text_cfg", "hf_model_name"), ("vision_cfg", "timm_model_name")):
         if model_cfg[tower].get(key):
             raise ModelError(f"{where}: {key} in {tower} is not supported; choose a CoCa with open_clip's own towers")

@@ -1,0 +1,252 @@
+"""CoCa's text tower and decoder one token at a time, with everything that was computed before kept.
+
+The text tower is causal and its CLS token comes last, so no earlier position ever changes and the cache is exact;
+the decoder's keys and values of the image are projected once. Slots, not rows, are cached: slot s of an image holds
+the keys and values of one token of one hypothesis, and a mask says which slots a hypothesis descends from. A beam
+search then never copies the cache; it only rewrites that mask (B, n, slots).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from open_clip import CoCa
+from open_clip.transformer import ResidualAttentionBlock
+from torch import Tensor
+
+from img2prompt.errors import ModelError
+
+_FEW_ROWS = 24  # up to here a column-major product beats the blocked one (measured, AVX-512, 512 x 2048)
+_WIDE = 8192  # outputs from which the blocked layout wins for any number of rows (measured, 49,408 x 512)
+
+
+class PackedLinear:
+    """y = x W^T + b for few rows, W laid out for how many there are.
+
+    A product of a few rows is bound by reading W. MKL reads a row-major W two to four times slower for 4 to 24 rows
+    than its transpose, and oneDNN's blocked layout is faster still for a vocabulary. Both copies are made when first
+    needed, from the weights as they are then. Elsewhere than on a CPU in float32 this is `F.linear`.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        self.weight = weight.detach()  # (N,K)
+        self.bias = None if bias is None else bias.detach()
+        on_cpu = weight.device.type == "cpu" and weight.dtype == torch.float32
+        self._packs = on_cpu and bool(torch._C._has_mkldnn)
+        self._columns: Tensor | None = None
+        self._blocks: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x (R,K) -> (R,N)."""
+        if not self._packs or x.shape[0] > 256:
+            return F.linear(x, self.weight, self.bias)
+        if x.shape[0] <= _FEW_ROWS and self.weight.shape[0] < _WIDE:
+            if self._columns is None:
+                self._columns = self.weight.t().contiguous()
+            return x @ self._columns if self.bias is None else torch.addmm(self.bias, x, self._columns)
+        if self._blocks is None:
+            self._blocks = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous(), 32)
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._blocks, self.bias, "none", [], "")
+        return out
+
+
+class _Block:
+    """One of open_clip's residual attention blocks, for new tokens only."""
+
+    def __init__(self, block: ResidualAttentionBlock, cross: bool) -> None:
+        attn = block.attn
+        self.block, self.heads, self.width = block, int(attn.num_heads), int(attn.embed_dim)
+        rows = self.width if cross else 3 * self.width
+        self.project = PackedLinear(attn.in_proj_weight[:rows], attn.in_proj_bias[:rows])
+        self.image = PackedLinear(attn.in_proj_weight[self.width :], attn.in_proj_bias[self.width :]) if cross else None
+        self.out = PackedLinear(attn.out_proj.weight, attn.out_proj.bias)
+        self.widen = PackedLinear(block.mlp.c_fc.weight, block.mlp.c_fc.bias)
+        self.narrow = PackedLinear(block.mlp.c_proj.weight, block.mlp.c_proj.bias)
+
+    def image_keys(self, embs: Tensor) -> Tensor:
+        """Keys and values of the image tokens (B,S,D) -> (2,B,H,S,d)."""
+        assert self.image is not None
+        normed = self.block.ln_1_kv(embs)  # (B,S,D)
+        kv = self.image(normed.flatten(0, 1)).view(*embs.shape[:2], 2, self.heads, -1)  # (B,S,2,H,d)
+        return kv.permute(2, 0, 3, 1, 4).contiguous()
+
+    def own(self, x: Tensor, kv: Tensor, used: int, mask: Tensor | None) -> Tensor:
+        """Self-attention of m new tokens an image: x (B*m,D), kv (2,B,H,slots,d), mask (B|1,1,m,used+m)."""
+        batch, new = kv.shape[1], x.shape[0] // kv.shape[1]
+        qkv = self.project(self.block.ln_1(x)).view(batch, new, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        kv[:, :, :, used : used + new] = qkv[1:]  # (2,B,H,m,d)
+        seen = kv[:, :, :, : used + new]
+        return self._rest(x, F.scaled_dot_product_attention(qkv[0], seen[0], seen[1], attn_mask=mask))
+
+    def cross(self, x: Tensor, kv: Tensor) -> Tensor:
+        """Attention of m new tokens an image to its image tokens: x (B*m,D), kv (2,B,H,S,d)."""
+        batch = kv.shape[1]
+        q = self.project(self.block.ln_1(x)).view(batch, -1, self.heads, kv.shape[-1]).transpose(1, 2)  # (B,H,m,d)
+        return self._rest(x, F.scaled_dot_product_attention(q, kv[0], kv[1]))
+
+    def _rest(self, x: Tensor, attended: Tensor) -> Tensor:
+        block = self.block
+        x = x + block.ls_1(self.out(attended.transpose(1, 2).reshape(x.shape)))
+        return x + block.ls_2(self.narrow(block.mlp.gelu(self.widen(block.ln_2(x)))))  # type: ignore[no-any-return]
+
+
+@dataclass
+class Cache:
+    """What was computed for B images; `used` slots of each are filled.
+
+    Attributes:
+        text: keys and values of the text tower's layers, each (2,B,H,slots,d).
+        decoder: likewise, of the decoder's self-attention.
+        image: likewise, of its cross-attention, (2,B,H,S,d).
+        alive: (B,n,slots) bool: the slots that hypothesis j of an image descends from.
+        hidden: (B,slots) bool: keys that open_clip's text tower masks.
+        used: filled slots.
+        position: of the next token.
+    """
+
+    text: list[Tensor]
+    decoder: list[Tensor]
+    image: list[Tensor]
+    alive: Tensor
+    hidden: Tensor
+    used: int = 0
+    position: int = 0
+    any_hidden: bool = False
+
+    def keep(self, images: Tensor) -> None:
+        """Drops all images but those of the given rows."""
+        for group in (self.text, self.decoder, self.image):
+            group[:] = [kv.index_select(1, images) for kv in group]
+        self.alive, self.hidden = self.alive[images], self.hidden[images]
+
+    def descend(self, parents: Tensor) -> None:
+        """Hypothesis j of image b continues hypothesis `parents` (B,n)[b,j]."""
+        self.alive = self.alive.gather(1, parents[:, :, None].expand(-1, -1, self.alive.shape[2]))
+
+
+class CachedDecoder:
+    """The part of a CoCa that writes, prepared for reading one token after the other.
+
+    Weights are referred to and, where another layout is faster, copied: make a new one when they have changed.
+    """
+
+    def __init__(self, model: CoCa, *, compile: bool = False) -> None:
+        text, decoder = model.text, model.text_decoder
+        blocks: list[Any] = [*text.transformer.resblocks, *decoder.resblocks, *decoder.cross_attn]
+        if not all(isinstance(block, ResidualAttentionBlock) for block in blocks):
+            raise ModelError("this CoCa has custom attention blocks, which cached decoding does not know")
+        if getattr(text, "attn_mask", None) is None:
+            raise ModelError(
+                "this CoCa's text tower is not causal (no_causal_mask), so it cannot be decoded with a cache"
+            )
+        self.model, self.context_length = model, int(min(text.context_length, decoder.context_length))
+        self.text = [_Block(block, False) for block in text.transformer.resblocks]
+        self.decoder = [_Block(block, False) for block in decoder.resblocks]
+        self.cross = [_Block(block, True) for block in decoder.cross_attn]
+        self.vocabulary = PackedLinear(decoder.text_projection.t(), None)
+        # With a CLS token, open_clip hides the key after each padding token, for all later queries of that row.
+        self.hides_after = int(text.pad_id) if text.cls_emb is not None else None
+        self._tower = torch.compile(self._through, dynamic=True) if compile else self._through
+
+    def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """images (B,3,H,W) -> pooled embedding of unit length (B,D) float32, image tokens (B,S,D)."""
+        pooled, tokens = self.model._encode_image(images)
+        pooled = pooled if pooled.dim() == 2 else F.normalize(pooled.mean(1), dim=-1)
+        return pooled.float(), tokens
+
+    def start(self, image_tokens: Tensor, hypotheses: int, prompt: int, length: int) -> Cache:
+        """An empty cache.
+
+        Args:
+            image_tokens: (B,S,D).
+            hypotheses: n kept for each image.
+            prompt: tokens that all hypotheses share.
+            length: tokens at most, the prompt included.
+        """
+        batch, slots = image_tokens.shape[0], prompt + hypotheses * (length - prompt)
+
+        def room(block: _Block) -> Tensor:
+            shape = (2, batch, block.heads, slots, block.width // block.heads)
+            return image_tokens.new_empty(shape)
+
+        alive = torch.zeros(batch, hypotheses, slots, dtype=torch.bool, device=image_tokens.device)
+        return Cache(
+            text=[room(block) for block in self.text],
+            decoder=[room(block) for block in self.decoder],
+            image=[block.image_keys(image_tokens) for block in self.cross],
+            alive=alive,
+            hidden=alive[:, 0].clone(),
+        )
+
+    def read_prompt(self, cache: Cache, prompt: list[int]) -> Tensor:
+        """The same first tokens for every image -> logits of the next, (B,V) float32."""
+        batch, new = cache.alive.shape[0], len(prompt)
+        tokens = torch.tensor(prompt, device=cache.alive.device).repeat(batch, 1)  # (B,m)
+        before = torch.cat([torch.full_like(tokens[:, :1], -1), tokens[:, :-1]], 1)
+        causal = torch.ones(1, new, new, dtype=torch.bool, device=tokens.device).tril() if new > 1 else None
+        hidden = self._advance(cache, tokens, before, torch.arange(new, device=tokens.device), causal)
+        cache.alive[:, :, :new] = True
+        cache.position = new
+        return self.vocabulary(hidden[:, -1]).float()
+
+    def read(self, cache: Cache, tokens: Tensor, before: Tensor) -> Tensor:
+        """One more token for each hypothesis.
+
+        Args:
+            cache: its `alive` already descends from the right parents.
+            tokens: (B,n).
+            before: (B,n) the token before each, of the same hypothesis.
+
+        Returns:
+            Logits of the next token, (B,n,V) float32.
+        """
+        new = tokens.shape[1]
+        own = torch.arange(new, device=tokens.device)
+        cache.alive[:, own, cache.used + own] = True
+        positions = torch.full((new,), cache.position, device=tokens.device)
+        mask = cache.alive[:, :, : cache.used + new] if new > 1 else None
+        hidden = self._advance(cache, tokens, before, positions, mask)
+        cache.position += 1
+        return self.vocabulary(hidden.flatten(0, 1)).view(*tokens.shape, -1).float()
+
+    def _advance(self, cache: Cache, tokens: Tensor, before: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
+        """New tokens (B,m) through both towers -> (B,m,D); mask (B|1,m,used+m) says which slots each may see."""
+        new, seen = tokens.shape[1], cache.used + tokens.shape[1]
+        if self.hides_after is not None:
+            padding = before == self.hides_after
+            cache.hidden[:, cache.used : seen] = padding
+            cache.any_hidden = cache.any_hidden or bool(padding.any())
+        text_mask = mask
+        if cache.any_hidden:
+            shown = ~cache.hidden[:, None, :seen]  # (B,1,L)
+            text_mask = shown.expand(-1, new, -1) if mask is None else mask & shown
+        dtype = cache.image[0].dtype
+        own_bias = _bias(mask, dtype)
+        text_bias = own_bias if text_mask is mask else _bias(text_mask, dtype)
+        hidden = self._tower(cache, tokens, positions, text_bias, own_bias)
+        cache.used = seen
+        return hidden
+
+    def _through(
+        self, cache: Cache, tokens: Tensor, positions: Tensor, text_bias: Tensor | None, own_bias: Tensor | None
+    ) -> Tensor:
+        tower, decoder = self.model.text, self.model.text_decoder
+        x = (tower.token_embedding(tokens) + tower.positional_embedding[positions]).flatten(0, 1)  # (B*m,D)
+        for block, kv in zip(self.text, cache.text, strict=True):
+            x = block.own(x, kv, cache.used, text_bias)
+        if tower.cls_emb is None:
+            x = tower.ln_final(x)
+        for block, kv, cross, image in zip(self.decoder, cache.decoder, self.cross, cache.image, strict=True):
+            x = cross.cross(block.own(x, kv, cache.used, own_bias), image)
+        out: Tensor = decoder.ln_final(x.view(*tokens.shape, -1))
+        return out
+
+
+def _bias(mask: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """Which may be seen (B,m,L) -> what is added to the attention's logits (B,1,m,L)."""
+    if mask is None:
+        return None
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill_(~mask, -torch.inf)[:, None]

@@ -1,0 +1,236 @@
+"""Captions from a CoCa: cached, exact decoding, and the captioner built on it.
+
+With the default `Decoding` the tokens are those of open_clip 3.3.0's `CoCa.generate` for the same weights, greedy,
+top-k = 1 and beam search alike, unless two tokens are closer than rounding (a margin of about 1e-4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from img2prompt.errors import ConfigError
+from img2prompt.models.beam import BeamSearch, Hypothesis
+from img2prompt.models.coca import LoadedCoca, encode_images
+from img2prompt.models.decoding import Decoding, TokenIds
+from img2prompt.models.decoding_cache import CachedDecoder
+from img2prompt.models.rows import Draw, Rows
+from img2prompt.models.sampling import uniforms
+from img2prompt.models.tokenizer import CocaTokenizer
+from img2prompt.results import Candidate
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["Captions", "CocaCaptioner", "Decoding", "Hypothesis", "TokenIds", "decode", "generate"]
+
+
+def generate(
+    loaded: LoadedCoca, images: Tensor, decoding: Decoding | None = None, seeds: int | Sequence[int] = 0
+) -> list[tuple[Hypothesis, ...]]:
+    """Captions as tokens; for many calls keep a `CocaCaptioner`, which prepares the weights once.
+
+    Args:
+        loaded: the model.
+        images: (B,3,H,W) from `encode_images`.
+        decoding: settings; None: those of open_clip's `generate`.
+        seeds: of sampling; one for all images, or one an image.
+
+    Returns:
+        For each image `decoding.candidates` hypotheses, best first.
+
+    Raises:
+        ConfigError: more tokens than the model has positions.
+    """
+    decoding = decoding or Decoding()
+    many = [seeds] * len(images) if isinstance(seeds, int) else list(seeds)
+    decoder, tokenizer = CachedDecoder(loaded.model), loaded.tokenizer
+    prefix = tokenizer.encode(decoding.prefix) if decoding.prefix else []
+    tokens = _encode(decoder, images)[1]
+    return decode(decoder, tokens, decoding, token_ids(tokenizer), prefix=prefix, seeds=many)
+
+
+def token_ids(tokenizer: CocaTokenizer) -> TokenIds:
+    """The special tokens of a tokenizer."""
+    return TokenIds(tokenizer.sot_id, tokenizer.eot_id, tokenizer.pad_id)
+
+
+@torch.inference_mode()
+def _encode(decoder: CachedDecoder, images: Tensor) -> tuple[Tensor, Tensor]:
+    weight = decoder.model.visual.conv1.weight
+    return decoder.encode(images.to(weight.device, weight.dtype))
+
+
+@torch.inference_mode()
+def decode(
+    decoder: CachedDecoder,
+    image_tokens: Tensor,
+    decoding: Decoding,
+    ids: TokenIds,
+    *,
+    prefix: Sequence[int] = (),
+    seeds: Sequence[int] = (),
+    drawn_by: Draw | None = None,
+) -> list[tuple[Hypothesis, ...]]:
+    """Writes captions for encoded images.
+
+    Args:
+        decoder: the prepared model.
+        image_tokens: (B,S,D) from `CachedDecoder.encode`.
+        decoding: settings.
+        ids: special tokens.
+        prefix: tokens that every caption starts with, after the start token.
+        seeds: one an image, for sampling.
+        drawn_by: takes the place of the seeded draw.
+
+    Raises:
+        ConfigError: more tokens than the model has positions.
+    """
+    if decoding.max_tokens > decoder.context_length:
+        raise ConfigError(f"max_tokens is {decoding.max_tokens}; this model has positions for {decoder.context_length}")
+    prompt = [ids.start, *prefix]
+    if len(prompt) >= decoding.max_tokens:
+        raise ConfigError(f"the prefix takes {len(prompt)} tokens, all of max_tokens {decoding.max_tokens}")
+    if not len(image_tokens):
+        return []
+    if decoding.strategy == "beam":
+        return _search(decoder, image_tokens, decoding, ids, prompt)
+    if drawn_by is None and decoding.strategy == "sample" and len(seeds) != len(image_tokens):
+        raise ConfigError(f"{len(seeds)} seeds for {len(image_tokens)} images; give one for each")
+    table = None
+    if drawn_by is None and decoding.strategy == "sample":
+        table = uniforms(seeds, decoding.candidates, decoding.max_tokens).to(image_tokens.device)
+    return Rows(decoder, image_tokens, decoding, ids, prompt).run(table, drawn_by)
+
+
+def _search(
+    decoder: CachedDecoder, image_tokens: Tensor, decoding: Decoding, ids: TokenIds, prompt: list[int]
+) -> list[tuple[Hypothesis, ...]]:
+    cache = decoder.start(image_tokens, decoding.searched_beams, len(prompt), decoding.max_tokens)
+    search = BeamSearch(decoding, ids.end, prompt, len(image_tokens), image_tokens.device)
+    logits = decoder.read_prompt(cache, prompt)[:, None]  # (B,1,V)
+    while True:
+        parents = search.advance(logits)  # (B,n)
+        if search.done:
+            return search.best(decoding.candidates)
+        cache.descend(parents)
+        unfinished = search.unfinished()
+        if 2 * len(unfinished) <= len(search.live):  # copying what is left costs less than reading for nobody
+            rows = torch.tensor(unfinished, device=parents.device)
+            cache.keep(rows)
+            search.keep(rows)
+        logits = decoder.read(cache, search.tokens[:, :, -1], search.tokens[:, :, -2])
+
+
+@dataclass(frozen=True)
+class Captions:
+    """What a captioner found in B images.
+
+    Attributes:
+        candidates: for each image its captions, best first.
+        features: (B,D) float32, the pooled image embeddings of unit length, on the CPU.
+    """
+
+    candidates: list[tuple[Candidate, ...]]
+    features: Tensor
+
+
+class CocaCaptioner:
+    """Proposes captions with a CoCa; implements `results.Captioner`.
+
+    Args:
+        loaded: the model; its weights are prepared here once and must not change afterwards.
+        decoding: settings; None: a beam search of 3 over log-probabilities, and, when several candidates are asked
+            for, nucleus samples beside its result.
+        batch_size: images decoded together.
+        compile: compile the decoder's step (pays only after many captions).
+    """
+
+    def __init__(
+        self, loaded: LoadedCoca, decoding: Decoding | None = None, *, batch_size: int = 16, compile: bool = False
+    ) -> None:
+        self.loaded, self.decoding, self.batch_size = loaded, decoding, batch_size
+        self.decoder = CachedDecoder(loaded.model, compile=compile)
+        self.ids = token_ids(loaded.tokenizer)
+
+    def caption_many(
+        self, images: Sequence[Image], *, candidates: int = 1, style: str = "short", seed: int = 0
+    ) -> list[tuple[Candidate, ...]]:
+        """Captions for each image, best first, the same alone or in a batch.
+
+        Args:
+            images: B pictures.
+            candidates: captions an image.
+            style: "short", "long", "tags", as far as the model was trained for them; else it has no effect.
+            seed: of sampling.
+
+        Raises:
+            ConfigError: the model knows styles, but not this one.
+        """
+        return self.describe_many(images, candidates=candidates, style=style, seed=seed).candidates
+
+    def describe_many(
+        self, images: Sequence[Image], *, candidates: int = 1, style: str = "short", seed: int = 0
+    ) -> Captions:
+        """Like `caption_many`, with the image embeddings that were computed on the way."""
+        prefix = self._prefix(style)
+        found: list[tuple[Candidate, ...]] = []
+        features = [torch.zeros(0, self.loaded.model.visual.output_dim)]
+        for first in range(0, len(images), self.batch_size):
+            pixels = encode_images(self.loaded, images[first : first + self.batch_size], draft=True)  # (B,3,H,W)
+            pooled, tokens = _encode(self.decoder, pixels)
+            features.append(pooled.cpu())
+            runs = [
+                decode(self.decoder, tokens, settings, self.ids, prefix=prefix, seeds=[seed] * len(tokens))
+                for settings in self._plan(candidates)
+            ]
+            for parts in zip(*runs, strict=True):
+                found.append(tuple(self._candidate(h, 1 + len(prefix)) for part in parts for h in part))
+        return Captions(found, torch.cat(features))
+
+    def _plan(self, candidates: int) -> list[Decoding]:
+        """The decodings that together give so many candidates."""
+        given = self.decoding
+        if given is not None:
+            if given.strategy == "sample":
+                return [replace(given, candidates=candidates)]
+            if candidates > given.searched_beams or given.strategy == "greedy":
+                if candidates == 1:
+                    return [given]
+                return [replace(given, strategy="beam", beams=candidates, groups=1, candidates=candidates)]
+            return [replace(given, candidates=candidates)]
+        length = self.decoder.context_length
+        best = Decoding(beams=3, groups=1, normalized=True, max_tokens=length, min_tokens=min(5, length - 1))
+        if candidates == 1:
+            return [best]
+        return [best, replace(best, strategy="sample", top_p=0.9, temperature=0.8, candidates=candidates - 1)]
+
+    def _prefix(self, style: str) -> list[int]:
+        prefixes = self.loaded.prefixes
+        text = prefixes.get(style) if prefixes else (self.decoding.prefix if self.decoding else "")
+        if text is None:
+            raise ConfigError(f"style {style!r}: this model knows {', '.join(sorted(prefixes))}")
+        return self.loaded.tokenizer.encode(text) if text else []
+
+    def _candidate(self, hypothesis: Hypothesis, prompt: int) -> Candidate:
+        tokens = list(hypothesis.tokens[prompt:])
+        if tokens and tokens[-1] == self.ids.pad:
+            tokens.pop()
+        return Candidate(
+            prompt=self.loaded.tokenizer.decode(tokens),
+            log_likelihood=min(0.0, sum(hypothesis.log_likelihoods)),
+            token_count=len(hypothesis.log_likelihoods),
+        )
+
+
+def fast_dtype(device: str) -> torch.dtype:
+    """bfloat16 where the processor multiplies it, else float32."""
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    has = device == "cpu" and any(getattr(torch.cpu, name, bool)() for name in checks)
+    return torch.bfloat16 if has else torch.float32

@@ -1,0 +1,301 @@
+"""Our cached decoding against open_clip's own `CoCa.generate`, on the same random weights.
+
+    python scripts/bench/captioning.py --quick
+    python scripts/bench/captioning.py --models coca_ViT-B-32 coca_ViT-L-14 --batches 1 4 16 --threads 2
+
+Random weights need no download and cost what trained ones cost: no caption ends early, so every one runs to the full
+length. Runs alternate, ours and theirs, so that other load on the machine meets both; the reported times are medians
+of wall-clock seconds and include the vision tower.
+
+How open_clip's `generate` is made to run. open_clip 3.3.0 looks for `transformers.BeamSearchScorer`, which transformers
+5 no longer has, and then refuses every mode. Everything else it needs is still there. `enable_generate` gives it a
+scorer written for this purpose (`BeamScorer` below: the same rules as transformers 4.56.2, against which it was
+checked) and clears the refusal; not one line of open_clip's loop is changed. Where the real scorer can be imported,
+it is used.
+
+What is checked. Greedy (their top-k = 1) and beam search: the token ids, after the end token is cut off. A mismatch
+counts only if it is no near-tie: the two hypotheses' scores differ by more than 1e-3. Top-p: open_clip draws with the
+global generator, we with a seed for each image, so the timed texts differ by design; a second, untimed run draws
+with open_clip's own call from the same generator state and must then give the same tokens.
+
+The floor is what cannot be saved in float32: the vision tower (measured alone) and the arithmetic of one cached pass
+at the speed this machine reaches in a 512 x 2048 product of as many rows (measured).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+import transformers
+from open_clip import coca_model
+
+from img2prompt.models.coca import new_coca
+from img2prompt.models.decoding import Decoding, TokenIds
+from img2prompt.models.decoding_cache import CachedDecoder
+from img2prompt.models.generation import decode, fast_dtype
+
+END, START = 49407, 49406
+MODES: dict[str, tuple[dict[str, Any], Decoding]] = {  # mode -> open_clip's arguments, our settings
+    "greedy": ({"generation_type": "top_k", "top_k": 1}, Decoding(strategy="greedy")),
+    "top_p": ({"generation_type": "top_p", "top_p": 0.9}, Decoding(strategy="sample", top_p=0.9)),
+    "beam": ({"generation_type": "beam_search"}, Decoding(strategy="beam")),
+}
+
+
+class BeamScorer:
+    """The part of a beam search that open_clip leaves to transformers: which hypotheses go on and which are kept."""
+
+    def __init__(self, batch_size: int, num_beams: int, device: torch.device, num_beam_groups: int = 1) -> None:
+        self.num_beams, self.num_beam_groups, self.device = num_beams, num_beam_groups, device
+        self.size = num_beams // num_beam_groups
+        self._beam_hyps: list[list[tuple[float, torch.Tensor]]] = [[] for _ in range(batch_size * num_beam_groups)]
+        self.finished = [False] * (batch_size * num_beam_groups)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether every group of every image has finished."""
+        return all(self.finished)
+
+    def _add(self, slot: int, score: float, tokens: torch.Tensor) -> None:
+        kept = self._beam_hyps[slot]
+        if len(kept) < self.size or score > min(value for value, _ in kept):
+            kept.append((score, tokens.clone()))
+        if len(kept) > self.size:
+            kept.pop(min(range(len(kept)), key=lambda i: kept[i][0]))
+
+    def process(
+        self,
+        input_ids: torch.Tensor,
+        next_scores: torch.Tensor,
+        next_tokens: torch.Tensor,
+        next_indices: torch.Tensor,
+        pad_token_id: int,
+        eos_token_id: torch.Tensor,
+        beam_indices: None = None,
+        group_index: int = 0,
+    ) -> dict[str, torch.Tensor]:
+        """Takes the best 2 x size continuations of a group; returns those that go on."""
+        length, scores, tokens, parents = input_ids.shape[1] + 1, [], [], []
+        for image in range(len(next_scores)):
+            slot = image * self.num_beam_groups + group_index
+            if self.finished[slot]:
+                scores += [0.0] * self.size
+                tokens += [int(pad_token_id)] * self.size
+                parents += [0] * self.size
+                continue
+            going = 0
+            for rank, token in enumerate(next_tokens[image].tolist()):
+                parent = image * self.size + int(next_indices[image, rank])
+                value = float(next_scores[image, rank])
+                if token == int(eos_token_id):
+                    if rank < self.size:
+                        self._add(slot, value / length, input_ids[parent])
+                    continue
+                scores.append(value)
+                tokens.append(token)
+                parents.append(parent)
+                going += 1
+                if going == self.size:
+                    break
+            kept, best = self._beam_hyps[slot], float(next_scores[image].max())
+            self.finished[slot] = len(kept) == self.size and min(value for value, _ in kept) >= best / length
+        return {
+            "next_beam_scores": torch.tensor(scores, device=self.device),
+            "next_beam_tokens": torch.tensor(tokens, device=self.device),
+            "next_beam_indices": torch.tensor(parents, device=self.device),
+        }
+
+    def finalize(
+        self,
+        input_ids: torch.Tensor,
+        final_beam_scores: torch.Tensor,
+        *_: torch.Tensor,
+        max_length: int,
+        pad_token_id: int,
+        eos_token_id: torch.Tensor,
+        beam_indices: None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Adds what is still open and returns the best sequence of each image."""
+        for slot, finished in enumerate(self.finished):
+            for row in range(slot * self.size, (slot + 1) * self.size):
+                if not finished:
+                    self._add(slot, float(final_beam_scores[row]) / input_ids.shape[1], input_ids[row])
+        groups, best = self.num_beam_groups, []
+        for image in range(len(self._beam_hyps) // groups):
+            found = [hyp for slot in range(image * groups, (image + 1) * groups) for hyp in self._beam_hyps[slot]]
+            best.append(max(found, key=lambda hyp: hyp[0])[1])
+        width = min(max(len(tokens) for tokens in best) + 1, max_length)
+        decoded = torch.full((len(best), width), int(pad_token_id), device=self.device)
+        for row, tokens in zip(decoded, best, strict=True):
+            row[: len(tokens)] = tokens
+            if len(tokens) < width:
+                row[len(tokens)] = int(eos_token_id)
+        return {"sequences": decoded}
+
+
+def enable_generate() -> str:
+    """Lets open_clip's `CoCa.generate` run with transformers 5; says how."""
+    if getattr(coca_model, "_has_transformers", False):
+        return "as installed"
+    coca_model.BeamSearchScorer = BeamScorer
+    coca_model.GENERATION_TYPES = {
+        "top_k": transformers.TopKLogitsWarper,
+        "top_p": transformers.TopPLogitsWarper,
+        "beam_search": "beam_search",
+    }
+    coca_model._has_transformers = True
+    return f"transformers {transformers.__version__} without BeamSearchScorer: BeamScorer of this script in its place"
+
+
+def cut(tokens: list[int], end: int = END) -> list[int]:
+    """Tokens up to and with the end token."""
+    return tokens[: tokens.index(end) + 1] if end in tokens else tokens
+
+
+def multinomial(top_p: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    """open_clip's own draw from the nucleus, with the global generator."""
+    warp = transformers.TopPLogitsWarper(top_p)
+
+    def drawn_by(logits: torch.Tensor) -> torch.Tensor:
+        return torch.multinomial(warp(None, logits).softmax(-1), 1)[:, 0]
+
+    return drawn_by
+
+
+def seconds(run: Callable[[], Any]) -> tuple[float, Any]:
+    """Wall-clock seconds of `run`, and what it returned."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    result = run()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start, result
+
+
+def our_run(decoder: CachedDecoder, images: torch.Tensor, settings: Decoding, drawn_by: Any = None) -> list[list[int]]:
+    """Tokens of the best caption of each image, vision tower included."""
+    with torch.inference_mode():
+        tokens = decoder.encode(images)[1]
+    found = decode(decoder, tokens, settings, TokenIds(), seeds=list(range(len(images))), drawn_by=drawn_by)
+    return [cut(list(some[0].tokens)) for some in found]
+
+
+def floor_seconds(model: Any, images: torch.Tensor, rows: int, length: int) -> dict[str, float]:
+    """Vision tower alone, and the arithmetic of one cached pass at the measured speed of its products."""
+    with torch.inference_mode():
+        vision = min(seconds(lambda: model._encode_image(images))[0] for _ in range(3))
+        x, weight = torch.randn(rows, 512, device=images.device), torch.randn(512, 2048, device=images.device)
+        product = min(seconds(lambda: [x @ weight for _ in range(20)])[0] for _ in range(5)) / 20
+    speed = 2 * rows * 512 * 2048 / product
+    blocks = [*model.text.transformer.resblocks, *model.text_decoder.resblocks, *model.text_decoder.cross_attn]
+    width, image_tokens = model.text_decoder.text_projection.shape[0], model._encode_image(images[:1])[1].shape[1]
+    weights = sum(p.numel() for block in blocks for p in block.parameters() if p.dim() == 2)
+    cross = len(model.text_decoder.cross_attn)
+    per_token = 2 * (weights - 2 * cross * width**2 + model.text_decoder.text_projection.numel())
+    keys = 4 * cross * width**2 * image_tokens * len(images)
+    return {"vision_s": vision, "cached_pass_s": (per_token * rows * (length - 1) + keys) / speed}
+
+
+def measure(name: str, batch: int, mode: str, options: argparse.Namespace) -> dict[str, Any]:
+    """One line of the table."""
+    config = open_clip.get_model_config(name)
+    model = new_coca(config, seed=0).to(options.device, options.dtype).eval()
+    pixels = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    images = pixels.to(options.device, options.dtype)
+    arguments, settings = MODES[mode]
+    decoder = CachedDecoder(model)
+    ours: list[float] = []
+    theirs: list[float] = []
+    load = os.getloadavg()
+    our_run(decoder, images[:1], settings)  # first touch of the weights
+    our_tokens = our_run(decoder, images, settings)
+    their_tokens: list[list[int]] = []
+    for repeat in range(options.repeats):
+        torch.manual_seed(2)
+        took, out = seconds(lambda: model.generate(images, seq_len=settings.max_tokens, **arguments))
+        theirs.append(took)
+        their_tokens = [cut(row) for row in out.tolist()]
+        for _ in range(1 if repeat or options.repeats > 1 else 3):
+            ours.append(seconds(lambda: our_run(decoder, images, settings))[0])
+    if mode == "top_p":
+        torch.manual_seed(2)
+        our_tokens = our_run(decoder, images, settings, multinomial(0.9))
+    rows = batch * (settings.searched_beams if mode == "beam" else 1)
+    floor = floor_seconds(model, images, rows, settings.max_tokens)
+    identical = sum(a == b for a, b in zip(our_tokens, their_tokens, strict=True))
+    return {
+        "model": name,
+        "batch": batch,
+        "mode": mode,
+        "ours_s": statistics.median(ours),
+        "open_clip_s": statistics.median(theirs),
+        "times_faster": statistics.median(theirs) / statistics.median(ours),
+        "identical": identical,
+        "captions": batch,
+        "floor_s": sum(floor.values()),
+        **floor,
+        "ours_over_vision": statistics.median(ours) / floor["vision_s"],
+        "ours_all_s": ours,
+        "open_clip_all_s": theirs,
+        "load": [load, os.getloadavg()],
+    }
+
+
+def main() -> int:
+    """Measures and prints JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=["coca_ViT-B-32"])
+    parser.add_argument("--batches", nargs="+", type=int, default=[1, 4, 16])
+    parser.add_argument("--modes", nargs="+", default=list(MODES), choices=list(MODES))
+    parser.add_argument("--repeats", type=int, default=3, help="alternating runs of each")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--bf16", action="store_true", help="bfloat16 weights for both")
+    parser.add_argument("--quick", action="store_true", help="coca_ViT-B-32, batch 1, one repeat")
+    parser.add_argument("--output", type=Path, help="write the JSON here too, after every line")
+    options = parser.parse_args()
+    if options.quick:
+        options.models, options.batches, options.repeats = ["coca_ViT-B-32"], [1], 1
+    options.dtype = torch.bfloat16 if options.bf16 else torch.float32
+    torch.set_num_threads(options.threads)
+    how = enable_generate()
+    has_bf16 = fast_dtype(options.device) == torch.bfloat16
+    result: dict[str, Any] = {
+        "what": "seconds for captions of 30 tokens, vision tower included, random weights",
+        "peer": f"open_clip {open_clip.__version__} CoCa.generate; {how}",
+        "machine": {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()},
+        "threads": options.threads,
+        "device": options.device,
+        "dtype": str(options.dtype),
+        "torch": torch.__version__,
+        "bf16": "measured with --bf16" if has_bf16 else "not measured: this processor multiplies no bfloat16",
+        "lines": [],
+    }
+    for name in options.models:
+        for mode in options.modes:
+            for batch in options.batches:
+                result["lines"].append(measure(name, batch, mode, options))
+                line = result["lines"][-1]
+                shown = {k: round(v, 3) if isinstance(v, float) else v for k, v in line.items() if "all" not in k}
+                print(json.dumps(shown), file=sys.stderr)
+                if options.output:
+                    options.output.parent.mkdir(parents=True, exist_ok=True)
+                    options.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
