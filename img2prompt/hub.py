@@ -5,10 +5,13 @@ Nothing here touches the network except `download`, and nothing calls `download`
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +37,17 @@ COMPANIONS = (
     "confidence.safetensors",
 )
 SPARE_BYTES = 64 * 2**20  # left free on the disk after a download
-# Stands beside a repository's files while they are downloaded and not yet verified: they do not count as cached.
-UNVERIFIED = ".img2prompt-unverified"
 
 
 def cached_file(repository: str, name: str) -> Path | None:
     """The file of the repository in the local cache, or None; no network."""
     from huggingface_hub import constants, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
-    if (_repository_folder(repository) / UNVERIFIED).exists():
-        return None
-    found = try_to_load_from_cache(repository, name, cache_dir=constants.HF_HUB_CACHE)
+    try:
+        found = try_to_load_from_cache(repository, name, cache_dir=constants.HF_HUB_CACHE)
+    except HFValidationError as error:
+        raise PresetError(f"hf-hub:{repository}: not a repository's name; write hf-hub:OWNER/NAME") from error
     return Path(found) if isinstance(found, str) and Path(found).is_file() else None
 
 
@@ -72,22 +75,81 @@ def download(repository: str, sha256: Mapping[str, str] | None = None, endpoint:
 
     api = HfApi(endpoint=endpoint)
     with _explained(repository):
-        listed = {f.rfilename: f for f in api.model_info(repository, files_metadata=True).siblings or ()}
-    weights = next((name for name in WEIGHTS if name in listed), None)
-    if weights is None:
+        info = api.model_info(repository, files_metadata=True)
+        folder = Path(constants.HF_HUB_CACHE) / f"models--{repository.replace('/', '--')}"
+    listed = {file.rfilename: file for file in info.siblings or ()}
+    name = next((name for name in WEIGHTS if name in listed), None)
+    if name is None:
         raise DownloadError(f"{repository}: holds no weights that open_clip reads ({', '.join(WEIGHTS)})")
-    wanted = [name for name in COMPANIONS if name in listed] + [weights]
-    missing = [name for name in wanted if cached_file(repository, name) is None]
-    _check_space(repository, sum(listed[name].size or 0 for name in missing), Path(constants.HF_HUB_CACHE))
-    marker = _repository_folder(repository) / UNVERIFIED
+    weights = _Weights(repository, name, str(info.sha), listed[name].size or 0, _digest(listed[name], sha256 or {}))
     with _explained(repository):
-        marker.parent.mkdir(parents=True, exist_ok=True)
-        marker.touch()
-        paths = {n: Path(api.hf_hub_download(repository, n, cache_dir=constants.HF_HUB_CACHE)) for n in wanted}
-    for name, path in paths.items():
-        _verify(repository, path, (sha256 or {}).get(name) or _hub_sha256(listed[name]), listed[name].size)
-    marker.unlink(missing_ok=True)
-    return paths[weights]
+        for companion in (other for other in COMPANIONS if other in listed):
+            api.hf_hub_download(repository, companion, revision=info.sha, cache_dir=constants.HF_HUB_CACHE)
+        path = weights.fetch(folder, endpoint)
+        # The name "main" is what finds the files later, so it is the last thing to be written.
+        (folder / "refs").mkdir(exist_ok=True)
+        (folder / "refs" / "main").write_text(str(info.sha), encoding="ascii")
+    return path
+
+
+@dataclass(frozen=True, slots=True)
+class _Weights:
+    """One large file of a repository. huggingface_hub starts a broken download afresh; this one goes on."""
+
+    repository: str
+    name: str
+    commit: str
+    size: int
+    sha256: str
+
+    def fetch(self, folder: Path, endpoint: str | None) -> Path:
+        """Puts the file into the cache's folder of the repository, verified before it gets its name there."""
+        blob, path = folder / "blobs" / self.sha256, folder / "snapshots" / self.commit / self.name
+        for parent in (blob.parent, path.parent):
+            parent.mkdir(parents=True, exist_ok=True)
+        if blob.exists():
+            self._verify(blob)
+        else:
+            part = blob.with_name(f"{self.sha256}.img2prompt-part")
+            self._download(part, endpoint)
+            self._verify(part)
+            part.replace(blob)
+        path.unlink(missing_ok=True)
+        try:
+            path.symlink_to(Path("../../blobs") / self.sha256)
+        except OSError:  # a system without links
+            shutil.copyfile(blob, path)
+        return path
+
+    def _download(self, part: Path, endpoint: str | None) -> None:
+        from huggingface_hub import hf_hub_url
+        from huggingface_hub.file_download import http_get
+        from huggingface_hub.utils import build_hf_headers
+
+        url = hf_hub_url(self.repository, self.name, revision=self.commit, endpoint=endpoint)
+        with part.open("ab") as file:
+            if file.tell() > self.size:
+                file.truncate(0)
+            _check_space(self.repository, self.size - file.tell(), part.parent)
+            http_get(
+                url,
+                file,
+                resume_size=file.tell(),
+                headers=build_hf_headers(),
+                expected_size=self.size,
+                displayed_filename=self.name,
+            )
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _verify(self, file: Path) -> None:
+        found = sha256_of(file)
+        if found != self.sha256:
+            file.unlink()
+            raise DownloadError(
+                f"{self.repository}: {self.name} has the SHA-256 {found[:12]}... where {self.sha256[:12]}... is"
+                " expected; the file was removed, run the same pull again"
+            )
 
 
 def sha256_of(path: Path) -> str:
@@ -96,40 +158,18 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _repository_folder(repository: str) -> Path:
-    from huggingface_hub import constants
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.file_download import repo_folder_name
-
-    try:
-        return Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type="model")
-    except HFValidationError as error:
-        raise PresetError(f"hf-hub:{repository}: not a repository's name; write hf-hub:OWNER/NAME") from error
+def _digest(listed: Any, known: Mapping[str, str]) -> str:
+    digest = known.get(listed.rfilename) or (listed.lfs.sha256 if listed.lfs is not None else None)
+    if digest is None:
+        raise DownloadError(f"{listed.rfilename}: the hub names no checksum for it, so it cannot be verified")
+    return str(digest)
 
 
-def _hub_sha256(listed: Any) -> str | None:
-    return None if listed.lfs is None else str(listed.lfs.sha256)
-
-
-def _verify(repository: str, path: Path, sha256: str | None, size: int | None) -> None:
-    # Small files are not in LFS and come without a SHA-256; their size is what can be held against the listing.
-    wrong = None
-    if size is not None and path.stat().st_size != size:
-        wrong = f"has {path.stat().st_size:,} bytes where {size:,} are announced"
-    elif sha256 is not None and (found := sha256_of(path)) != sha256:
-        wrong = f"has the SHA-256 {found[:12]}... where {sha256[:12]}... is expected"
-    if wrong:
-        path.resolve().unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
-        raise DownloadError(f"{repository}: {path.name} {wrong}; the file was removed, run the same pull again")
-
-
-def _check_space(repository: str, needed: int, cache: Path) -> None:
-    folder = next(p for p in (cache, *cache.parents) if p.exists())
+def _check_space(repository: str, needed: int, folder: Path) -> None:
     free = shutil.disk_usage(folder).free
     if needed and free < needed + SPARE_BYTES:
         raise DownloadError(
-            f"{repository}: needs {_gigabytes(needed)} in {cache}, and {_gigabytes(free)} are free;"
+            f"{repository}: needs {_gigabytes(needed)} in {folder}, and {_gigabytes(free)} are free;"
             " make room, or set HF_HOME to a folder on a larger disk"
         )
 
@@ -141,8 +181,6 @@ def _gigabytes(count: int) -> str:
 @contextmanager
 def _explained(repository: str) -> Iterator[None]:
     """Turns what the hub's library raises into one line that says what to do."""
-    import errno
-
     from huggingface_hub import errors
 
     try:

@@ -46,7 +46,12 @@ def serving(hub: Hub) -> Iterator[Hub]:
             path = self.path.split("?")[0]
             if path.startswith(f"/api/models/{hub.repository}"):
                 self._send(json.dumps(_listing(hub)).encode(), {}, body)
-            elif path.startswith(f"/{hub.repository}/resolve/"):
+            elif path.startswith(f"/{hub.repository}/resolve/") and body and path.endswith((".bin", ".safetensors")):
+                self.send_response(302)  # the real hub hands large files to another server
+                self.send_header("Location", f"/elsewhere/{path.rsplit('/', 1)[1]}")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+            elif path.startswith((f"/{hub.repository}/resolve/", "/elsewhere/")):
                 self._file(path.rsplit("/", 1)[1], body)
             else:
                 self.send_response(404)

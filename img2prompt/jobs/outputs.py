@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from img2prompt.errors import ConfigError, OutputError
-from img2prompt.jobs.tables import TABLES, read_table, write_table
+from img2prompt.jobs.tables import read_table, write_table
 
 OVERWRITE = ("skip", "replace", "append")
 GROUP_ROWS, GROUP_S = 32, 2.0  # rows are forced to the disk in groups of this size or age
@@ -33,15 +33,10 @@ class Output:
     def __init__(self, path: Path, settings: dict[str, Any], overwrite: str) -> None:
         """
         Args:
-            path: its suffix says the format.
+            path: its suffix, one of TABLES, says the format.
             settings: what decides the rows; a journal that was begun with others is refused.
             overwrite: "replace" starts afresh; otherwise the rows of an existing table are kept.
-
-        Raises:
-            ConfigError: the suffix is no format.
         """
-        if path.suffix.lower() not in TABLES:
-            raise ConfigError(f"{path}: the name must end in {', '.join(TABLES)}")
         self.path, self.settings, self.overwrite = path, settings, overwrite
         self.done: set[str] = set()
         self._journal_path = path.with_name(path.name + ".journal")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from img2prompt.errors import ConfigError, OutputError
 from img2prompt.jobs.outputs import OVERWRITE, Output, Sidecars
 from img2prompt.jobs.report import Report
+from img2prompt.jobs.tables import TABLES
 from img2prompt.jobs.targets import Target, find_targets, is_single
 from img2prompt.progress import track
 from img2prompt.results import Failed, Prediction
@@ -79,6 +80,8 @@ def predict(options: argparse.Namespace) -> int:
     targets = find_targets(options.images)
     if options.sidecar and any(target.path is None for target in targets):
         raise ConfigError("--sidecar writes beside files; a URL or standard input has no place beside it, use --output")
+    if options.output and options.output.suffix.lower() not in TABLES:
+        raise ConfigError(f"{options.output}: the name must end in {', '.join(TABLES)}")
     predictor = _predictor(options)
     # A terminal that cannot show a character gets its escape instead of a traceback.
     if hasattr(sys.stdout, "reconfigure"):
