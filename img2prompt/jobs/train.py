@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import sys
-import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from img2prompt import __version__
 from img2prompt.errors import ConfigError
-from img2prompt.extras import need
 
 if TYPE_CHECKING:
     from lightning.pytorch.cli import LightningCLI
@@ -48,7 +44,6 @@ def raw(argv: list[str]) -> int:
     if argv[0] != "captioner":
         raise ConfigError(f"train {argv[0]}: there is no such model to train; choose captioner")
     rest = [("--help" if word == "--keys" else word) for word in argv[1:]]
-    _quieten()
     cli = _parse([_named(rest[i - 1] if i else "", word) for i, word in enumerate(rest)])
     return _fit(cli)
 
@@ -60,14 +55,6 @@ def _named(before: str, word: str) -> str:
         return word
     path = str(RECIPES / f"{value}.yaml")
     return path if before == "--config" else f"--config={path}"
-
-
-def _quieten() -> None:
-    """Leaves out the libraries' advertisements and the warnings that are answered elsewhere."""
-    os.environ.setdefault("POSSIBLE_USER_WARNINGS", "off")
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    for message in (".*does not have many workers.*", ".*mid-epoch.*", ".*Trying to infer the `batch_size`.*"):
-        warnings.filterwarnings("ignore", message)
 
 
 def _parse(arguments: list[str]) -> LightningCLI:
@@ -98,6 +85,3 @@ def _versions() -> dict[str, Any]:
 
     names = ("torch", "open_clip_torch", "lightning", "numpy", "pillow", "tokenizers")
     return {"img2prompt": __version__, "python": sys.version.split()[0], **{name: version(name) for name in names}}
-
-
-__all__ = ["need", "raw"]

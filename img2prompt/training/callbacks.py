@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import os
+import sys
 import time
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -131,7 +131,7 @@ class Keep(Callback):
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_suffix(".tmp")
         trainer.save_checkpoint(fresh)
-        os.replace(fresh, path)
+        fresh.replace(path)
         with _ema(trainer).averaged():
             module.export(root / "last")
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
@@ -143,6 +143,43 @@ class Keep(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
         self.best = state_dict["best"]
+
+
+class Tell(Callback):
+    """Says on stderr how training goes: a line at each log step, and the scores and an example of each validation."""
+
+    def on_train_start(self, trainer: Trainer, module: CaptionTraining) -> None:
+        """Starts the clock."""
+        self._since = (time.monotonic(), trainer.global_step)
+
+    def on_train_batch_end(self, trainer: Trainer, module: CaptionTraining, *_: Any) -> None:
+        """One line every `log_every_n_steps`."""
+        step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if step % every or step == self._since[1]:
+            return
+        seconds = (time.monotonic() - self._since[0]) / (step - self._since[1])
+        self._since = (time.monotonic(), step)
+        images = trainer.datamodule.batch_size * trainer.accumulate_grad_batches / seconds  # type: ignore[attr-defined]
+        left = (trainer.max_steps - step) * seconds / 60
+        parts = [
+            f"{name.removeprefix('train/')} {float(value):.3f}"
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("train/") and name != "train/batch"
+        ]
+        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        line = (
+            f"step {step}/{trainer.max_steps} {' '.join(parts)} lr {rate:.2e} {images:.0f} images/s {left:.0f} min left"
+        )
+        print(line, file=sys.stderr, flush=True)
+
+    def on_validation_end(self, trainer: Trainer, module: CaptionTraining) -> None:
+        """The scores, and what was written for the first picture."""
+        scores = sorted((k, float(v)) for k, v in trainer.callback_metrics.items() if k.startswith("val"))
+        print("validation " + " ".join(f"{k} {v:.4f}" for k, v in scores), file=sys.stderr, flush=True)
+        for manner, (written, truth) in module.examples.items():
+            print(f"  {manner}: {written!r} for {truth!r}", file=sys.stderr, flush=True)
+        if trainer.state.fn == "fit":  # validation is no part of a step's time
+            self._since = (time.monotonic(), trainer.global_step)
 
 
 def _ema(trainer: Trainer) -> Ema:

@@ -22,6 +22,8 @@ from img2prompt.training.contrast import see_and_contrast
 from img2prompt.training.data import Batch, CaptionPairs
 from img2prompt.training.forward import decode, see
 from img2prompt.training.grounding import Grounding, Heads
+from img2prompt.training.judging import Judge, write_captions
+from img2prompt.training.windows import windows_around
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,13 @@ class Loss:
         caption: cross-entropy of the caption's tokens after the prefix.
         contrastive: CLIP's loss; at 0 nothing of its side is computed.
         label_smoothing: of the caption loss.
+        caption_from: share of the run before which only grounding trains and no text is computed.
     """
 
     caption: float = 1.0
     contrastive: float = 0.0
     label_smoothing: float = 0.0
+    caption_from: float = 0.0
 
 
 class CaptionTraining(LightningModule):
@@ -74,21 +78,24 @@ class CaptionTraining(LightningModule):
         loss: weights of the losses.
         grounding: auxiliary losses for data with known scenes.
         optimiser: how the weights move.
+        validate_captions: validation pictures of each manner that captions are written for.
     """
-
-    model: Any
 
     def __init__(
         self,
         model: Model,
-        loss: Loss = Loss(),  # noqa: B008 - frozen
+        loss: Loss = Loss(),
         grounding: Grounding = Grounding(),  # noqa: B008
         optimiser: optim.Optimiser = optim.Optimiser(),  # noqa: B008
+        validate_captions: int = 200,
     ) -> None:
         super().__init__()
         if (model.source is None) == (model.config is None):
             raise ConfigError("model.model: give either source (a model to start from) or config (a new one)")
         self.settings, self.loss, self.grounding, self.optimiser = model, loss, grounding, optimiser
+        self.validate_captions = validate_captions
+        self.judge: Judge | None = None
+        self.examples: dict[str, tuple[str, str]] = {}  # manner -> a written and the true caption
         self.coca: Any = None
         self.heads: Heads | None = None
 
@@ -145,7 +152,7 @@ class CaptionTraining(LightningModule):
             TrainingError: it is not finite.
         """
         share = self.global_step / max(1, self.trainer.max_steps)
-        losses = self.losses(batch)
+        losses = self.losses(batch, captions=share >= self.loss.caption_from)
         total = self.total(losses, share)
         logs = index % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
         if (logs or total.device.type == "cpu") and not torch.isfinite(total):
@@ -156,44 +163,78 @@ class CaptionTraining(LightningModule):
             )
         if logs:
             self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()})
-            self.log("train/loss", total.detach(), prog_bar=True)
+            self.log_dict({"train/loss": total.detach(), "train/batch": float(batch.number)})
         self.trainer.datamodule.next_batch = batch.number + 1  # type: ignore[attr-defined]
         return total
 
-    def losses(self, batch: Batch) -> dict[str, Tensor]:
+    def normalised(self, images: Tensor) -> Tensor:
+        """(B,3,H,W) uint8 as the tower wants them."""
+        return images.to(self.scale.dtype) * self.scale + self.shift  # (B,3,H,W)
+
+    def losses(self, batch: Batch, captions: bool = True) -> dict[str, Tensor]:
         """Every loss of a batch whose weight is not 0, unweighted."""
-        images = batch.images.to(self.scale.dtype) * self.scale + self.shift  # (B,3,H,W)
-        losses = {}
+        images = self.normalised(batch.images)
+        losses, keep = {}, None
         if self.loss.contrastive:
             seen, losses["contrastive"] = see_and_contrast(self.coca, images, batch.tokens)
         else:
-            seen = self._see(self.coca.visual, images)
+            if not captions and self.grounding.window and batch.targets is not None:
+                keep = windows_around(batch.targets.centres, self.grounding.window, seed=batch.number)
+            seen = self._see(self.coca.visual, images, keep)
+        if captions:
+            losses["caption"] = self._caption_loss(seen.tokens, batch)
+        if self.heads is not None and batch.targets is not None:
+            losses |= self.heads.losses(seen, batch.targets, self.grounding, keep)
+        return losses
+
+    def _caption_loss(self, tokens: Tensor, batch: Batch) -> Tensor:
         labels = batch.tokens[:, 1:]
         wanted = labels != self.coca.pad_id  # (B,T-1)
         wanted[:, : batch.prefix_length - 1] = False
-        logits = decode(self.coca, seen.tokens, batch.tokens[:, :-1], wanted)  # (M,V)
-        losses["caption"] = F.cross_entropy(logits, labels[wanted], label_smoothing=self.loss.label_smoothing)
-        if self.heads is not None and batch.targets is not None:
-            losses |= self.heads.losses(seen, batch.targets, self.grounding)
-        return losses
+        logits = decode(self.coca, tokens, batch.tokens[:, :-1], wanted)  # (M,V)
+        return F.cross_entropy(logits, labels[wanted], label_smoothing=self.loss.label_smoothing)
 
     def total(self, losses: Mapping[str, Tensor], share: float) -> Tensor:
         """The weighted sum after `share` (0..1) of the run."""
-        total = losses["caption"] * self.loss.caption
+        total = torch.zeros((), device=self.scale.device)
         for name, value in losses.items():
-            if name == "contrastive":
-                total = total + value * self.loss.contrastive
-            elif name != "caption":
+            if name in ("caption", "contrastive"):
+                total = total + value * getattr(self.loss, name)
+            else:
                 total = total + value * (getattr(self.grounding, name) * self.grounding.scale(share))
         return total
 
+    def on_validation_epoch_start(self) -> None:
+        """Forgets the pictures of the last validation."""
+        self._shown: dict[str, list[Batch]] = {}
+
     def validation_step(self, batch: Batch, index: int) -> None:
         """Logs the losses of one batch, each manner's caption loss by itself."""
-        losses = self.losses(batch)
-        count = len(batch.rows)
+        losses, count = self.losses(batch), len(batch.rows)
         self.log("val/loss", losses["caption"], batch_size=count)
         self.log(f"val/loss_{batch.manner}", losses["caption"], batch_size=count)
         self.log_dict({f"val/{k}": v for k, v in losses.items() if k != "caption"}, batch_size=count)
+        shown = self._shown.setdefault(batch.manner, [])
+        if sum(len(earlier.rows) for earlier in shown) < self.validate_captions:
+            shown.append(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Writes captions and logs how good they are."""
+        if not self.validate_captions:
+            return
+        self.judge = self.judge or Judge()
+        data: CaptionPairs = self.trainer.datamodule  # type: ignore[attr-defined]
+        every_scene = data.validation_scenes()
+        for manner, shown in self._shown.items():
+            rows = [row for batch in shown for row in batch.rows][: self.validate_captions]
+            pictures = (self.normalised(batch.images) for batch in shown)
+            prefix, longest = data.manners[manner].prefix, data.longest(manner)
+            written = write_captions(self.coca, self.tokenizer, pictures, prefix, longest)[: len(rows)]
+            every_text = data.validation_texts(manner)
+            truth = [every_text[row] for row in rows]
+            scores = self.judge.score(written, truth, None if every_scene is None else [every_scene[r] for r in rows])
+            self.log_dict({f"val_{manner}/{name}": value for name, value in scores.items()})
+            self.examples = {**self.examples, manner: (written[0], truth[0])}
 
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import sys
+import itertools
+import logging
+import warnings
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +14,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from img2prompt.errors import ConfigError
 from img2prompt.extras import need
-from img2prompt.training.callbacks import Ema, Keep
+from img2prompt.training.callbacks import Ema, Keep, Tell
 from img2prompt.training.captioner import CaptionTraining
 from img2prompt.training.data import CaptionPairs
 
@@ -42,6 +44,7 @@ class CaptionerCLI(LightningCLI):
         """
         import jsonargparse
 
+        _quieten()
         try:
             return cls(
                 CaptionTraining,
@@ -54,14 +57,15 @@ class CaptionerCLI(LightningCLI):
                 seed_everything_default=42,
                 parser_kwargs={"exit_on_error": False, "prog": "img2prompt train captioner"},
             )
-        except (jsonargparse.ArgumentError, jsonargparse.typing.RegisteredType if False else OSError) as error:
-            raise ConfigError(" ".join(str(error).split())) from error
+        except (jsonargparse.ArgumentError, OSError) as error:
+            raise ConfigError(f"{' '.join(str(error).split())}; see img2prompt train captioner --keys") from error
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The keys of our own."""
         parser.add_argument("--output", type=Path, default=Path("runs/captioner"), help="the run's folder")
         parser.add_argument("--resume", action="store_true", help="go on from the folder's last checkpoint")
-        parser.add_argument("--logger", type=Literal["wandb", "mlflow"] | None, default=None, help="beside CSV and TensorBoard")  # fmt: skip
+        names = Literal["wandb", "mlflow"] | None
+        parser.add_argument("--logger", type=names, default=None, help="beside CSV and TensorBoard")
         parser.add_argument("--threads", type=int, default=0, help="processor threads; 0 leaves it to torch")
         parser.add_lightning_class_args(Ema, "ema")
         parser.add_lightning_class_args(Keep, "keep")
@@ -71,11 +75,27 @@ class CaptionerCLI(LightningCLI):
         root, extra = Path(self.config["output"]), self.config["logger"]
         if self.config["threads"]:
             torch.set_num_threads(self.config["threads"])
-        return super().instantiate_trainer(default_root_dir=str(root), logger=loggers(root, extra), **kwargs)
+        trainer = super().instantiate_trainer(default_root_dir=str(root), logger=loggers(root, extra), **kwargs)
+        trainer.callbacks.append(Tell())
+        return trainer
 
     def write_config(self, root: Path) -> None:
         """The resolved configuration, which is a recipe again."""
         self.parser.save(self.config, root / "config.yaml", skip_check=True, overwrite=True, multifile=False)
+
+
+def _quieten() -> None:
+    """Leaves out the libraries' advertisements and the warnings that are answered elsewhere."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    for message in (
+        ".*does not have many workers.*",
+        ".*mid-epoch.*",  # our batches are numbered, so the resumed ones are the right ones
+        ".*LightningCLI's args parameter.*",
+        ".*LeafSpec.*",
+        ".*weights_only.*",
+    ):
+        warnings.filterwarnings("ignore", message)
 
 
 def loggers(root: Path, extra: str | None) -> list[Logger]:
@@ -84,8 +104,10 @@ def loggers(root: Path, extra: str | None) -> list[Logger]:
     Raises:
         MissingExtra: the asked one is not installed.
     """
+    # A run that goes on writes beside what it wrote before: CSVLogger would delete that.
+    number = next(i for i in itertools.count(1) if not (root / f"csv-{i}").exists())
     found: list[Logger] = [
-        CSVLogger(root, name="", version="csv"),
+        CSVLogger(root, name="", version=f"csv-{number}", flush_logs_every_n_steps=1),
         TensorBoardLogger(root, name="", version="tensorboard"),
     ]
     if extra == "wandb":
@@ -99,8 +121,3 @@ def loggers(root: Path, extra: str | None) -> list[Logger]:
 
         found.append(MLFlowLogger(experiment_name="img2prompt", save_dir=str(root / "mlruns")))
     return found
-
-
-def progress_line(text: str) -> None:
-    """One line on stderr."""
-    print(text, file=sys.stderr, flush=True)

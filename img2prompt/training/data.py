@@ -15,7 +15,7 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from img2prompt.errors import DataError
-from img2prompt.models.tokenizer import CocaTokenizer, own_tokenizer, train_tokenizer
+from img2prompt.models.tokenizer import CocaTokenizer, train_tokenizer
 from img2prompt.pairs.shards import read_manifest
 from img2prompt.training.decoding import DecodingLoader
 from img2prompt.training.grounding_targets import Targets
@@ -40,7 +40,7 @@ class Batch:
 
     def to(self, device: torch.device | str, **options: Any) -> Batch:
         """The batch on a device."""
-        moved = None if self.targets is None else Targets(*(getattr(self.targets, n).to(device, **options) for n in Targets.names()))  # fmt: skip
+        moved = None if self.targets is None else self.targets.each(lambda part: part.to(device, **options))
         images, tokens = self.images.to(device, **options), self.tokens.to(device, **options)
         return Batch(self.number, self.manner, self.rows, images, tokens, self.prefix_length, moved)
 
@@ -96,7 +96,7 @@ class CaptionPairs(LightningDataModule):
         batch_size: int = 64,
         manners: dict[str, Manner] | None = None,
         phases: list[Phase] | None = None,
-        decoding: Decoding = Decoding(),  # noqa: B008 - frozen
+        decoding: Decoding = Decoding(),
         seed: int = 42,
     ) -> None:
         super().__init__()
@@ -196,10 +196,14 @@ class CaptionPairs(LightningDataModule):
                 torch.from_numpy(images).permute(0, 3, 1, 2),  # (B,3,H,W), channels last in memory
                 torch.from_numpy(texts.rows(planned.rows, self.pad_id)),
                 texts.prefix_length,
-                None if targets is None else _tensors(targets.rows(planned.rows)),
+                None if targets is None else targets.rows(planned.rows).each(_indices),
             )
 
         return cut
+
+    def longest(self, manner: str) -> int:
+        """Tokens of the longest caption of a manner, start and end included."""
+        return int(max(pairs.texts[manner].lengths.max(initial=0) for pairs in self._sets.values()))
 
     def validation_texts(self, manner: str) -> list[str]:
         """The captions of all validation rows in one manner."""
@@ -219,8 +223,8 @@ class CaptionPairs(LightningDataModule):
         self.next_batch = int(state["next_batch"])
 
 
-def _tensors(targets: Targets) -> Targets:
-    return Targets(*(torch.from_numpy(getattr(targets, name)).long() for name in Targets.names()))
+def _indices(part: np.ndarray) -> Tensor:
+    return torch.from_numpy(part).long()
 
 
 @dataclass
@@ -286,7 +290,8 @@ class PairSet:
                 raise DataError(f"{path}: {' '.join(str(error).split())}; make the data set again") from error
             for name in names:
                 columns[name].extend(table[name].to_pylist())
-            shards.append({"path": str(path), "rows": shard["rows"], "sha256": shard["sha256"], "scenes": "scene" in names})  # fmt: skip
+            known = {"path": str(path), "rows": shard["rows"], "sha256": shard["sha256"]}
+            shards.append({**known, "scenes": "scene" in names})
         if not shards:
             raise DataError(f"{folder}: no rows; make the data set with more than 0")
         return PairSet(shards, columns, 0, len(columns[names[0]]))

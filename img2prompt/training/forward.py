@@ -72,17 +72,31 @@ def run_block(block: nn.Module, x: Tensor, memory: Tensor | None = None, causal:
 def run_blocks(tower: Any, x: Tensor, *, causal: bool = False) -> Tensor:
     """All blocks of an open_clip `Transformer`, checkpointed where the tower says so."""
     for block in tower.resblocks:
-        x = checkpoint(run_block, block, x, None, causal, use_reentrant=False) if tower.grad_checkpointing else run_block(block, x, None, causal)  # fmt: skip
+        if tower.grad_checkpointing:
+            x = checkpoint(run_block, block, x, None, causal, use_reentrant=False)
+        else:
+            x = run_block(block, x, None, causal)
     return x
 
 
-def see(visual: Any, images: Tensor) -> Seen:
-    """The vision tower without its contrastive half: normalised images (B,3,H,W) -> `Seen`."""
-    if not isinstance(visual, VisionTransformer) or visual.attn_pool is None:
+def see(visual: Any, images: Tensor, keep: Tensor | None = None) -> Seen:
+    """The vision tower without its contrastive half.
+
+    Args:
+        visual: the tower.
+        images: normalised (B,3,H,W).
+        keep: patch numbers (B,N) of a `VisionTransformer` to look at; None: all.
+    """
+    if not isinstance(visual, VisionTransformer):
         return _see_any(visual, images)
-    x = run_blocks(visual.transformer, visual._embeds(images))  # (B,1+P,W)
+    x = visual._embeds(images)  # (B,1+P,W)
+    if keep is not None:
+        x = torch.cat([x[:, :1], x[:, 1:].gather(1, keep[..., None].expand(-1, -1, x.shape[-1]))], dim=1)
+    x = run_blocks(visual.transformer, x)
     patches = x[:, 1:]
     pool = visual.attn_pool
+    if pool is None:  # the decoder attends to the patches themselves
+        return Seen(patches, visual.ln_post(x)[:, 1:])
     if visual.attn_pool_contrastive is not None:
         return Seen(patches, _pool(pool, visual.ln_post(x), pool.query))
     # The first query is the contrastive one; queries do not see each other, so the others can go without it.

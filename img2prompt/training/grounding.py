@@ -25,10 +25,11 @@ class Grounding:
 
     Attributes:
         kinds: what covers a patch.
-        colours: the colour of what covers a patch.
+        colours: the colour of what covers a patch, where something does.
         centres: whether a patch holds the centre of an object.
         facts: setting, style, time and weather.
         counts: objects of each kind.
+        window: patches a side of the window around an object that the tower sees until captions train; 0: all.
         constant_until: share of the run after which the weights fall linearly, to 0 at its end.
     """
 
@@ -37,6 +38,7 @@ class Grounding:
     centres: float = 0.0
     facts: float = 0.0
     counts: float = 0.0
+    window: int = 0
     constant_until: float = 0.6
 
     @property
@@ -64,20 +66,33 @@ class Heads(nn.Module):
         self.patch = nn.Sequential(nn.LayerNorm(patch_width), nn.Linear(patch_width, sum(self.patch_sizes)))
         self.image = nn.Sequential(nn.LayerNorm(token_width), nn.Linear(token_width, sum(self.image_sizes)))
 
-    def losses(self, seen: Seen, targets: Targets, weights: Grounding) -> dict[str, Tensor]:
-        """The losses whose weight is not 0, unweighted, each a mean over its targets."""
+    def losses(self, seen: Seen, targets: Targets, weights: Grounding, keep: Tensor | None = None) -> dict[str, Tensor]:
+        """The losses whose weight is not 0, unweighted, each a mean over its targets.
+
+        Args:
+            seen: what the tower hands on.
+            targets: of the same pictures, all patches.
+            weights: of the losses.
+            keep: patch numbers (B,N) that the tower looked at; None: all. A part of a picture has no counts.
+        """
         losses: dict[str, Tensor] = {}
+        if keep is not None:
+            patchwise = (getattr(targets, name).gather(1, keep) for name in ("kinds", "colours", "centres"))
+            targets = Targets(*patchwise, targets.facts, targets.counts)
         kinds, colours, centres = self.patch(seen.patches).flatten(0, 1).split(self.patch_sizes, dim=-1)  # (B*P,·)
         if weights.kinds:
             losses["kinds"] = F.cross_entropy(kinds, targets.kinds.flatten())
         if weights.colours:
-            losses["colours"] = F.cross_entropy(colours, targets.colours.flatten())
+            covered = (targets.kinds > 0).flatten().float()  # of the background nothing is asked
+            each_patch = F.cross_entropy(colours, targets.colours.flatten(), reduction="none")  # (B*P,)
+            losses["colours"] = (each_patch * covered).sum() / covered.sum().clamp(min=1)
         if weights.centres:
             losses["centres"] = F.binary_cross_entropy_with_logits(centres[:, 0], targets.centres.flatten().float())
-        if weights.facts or weights.counts:
-            *facts, counts = self.image(seen.tokens.mean(dim=1)).split(self.image_sizes, dim=-1)  # (B,·)
+        *facts, counts = self.image(seen.tokens.mean(dim=1)).split(self.image_sizes, dim=-1)  # (B,·)
+        if weights.facts:
             each = [F.cross_entropy(logits, targets.facts[:, i]) for i, logits in enumerate(facts)]
             losses["facts"] = torch.stack(each).sum()
+        if weights.counts and keep is None:
             # Summed over the kinds: nearly all are absent, and their mean would be nearly 0 from the start.
             wide = counts.reshape(-1, MAX_COUNT + 1)  # (B*K,5)
             losses["counts"] = F.cross_entropy(wide, targets.counts.flatten(), reduction="sum") / len(counts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -38,9 +38,13 @@ class Targets:
         """The arrays' names."""
         return tuple(field.name for field in fields(Targets))
 
+    def each(self, change: Callable[[Any], Any]) -> Targets:
+        """Every array changed in the same way."""
+        return Targets(*(change(getattr(self, name)) for name in self.names()))
+
     def rows(self, index: np.ndarray) -> Targets:
         """The targets of some rows."""
-        return Targets(*(getattr(self, name)[index] for name in self.names()))
+        return self.each(lambda part: part[index])
 
 
 def empty_targets(rows: int, grid: int) -> Targets:

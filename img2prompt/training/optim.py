@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from img2prompt.errors import TrainingError
+from img2prompt.training.muon import MuonAdamW
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Optimiser:
         cooldown: share of the run, for "wsd".
         layer_decay: factor on the learning rate from each block to the one below it, in each tower; 1 for none.
         head_lr_factor: learning rate of the training-only heads relative to `lr`.
+        muon_lr: learning rate of the blocks' matrices under Muon; 0 leaves them to AdamW.
     """
 
     lr: float = 1e-3
@@ -40,6 +42,7 @@ class Optimiser:
     cooldown: float = 0.3
     layer_decay: float = 1.0
     head_lr_factor: float = 1.0
+    muon_lr: float = 0.0
 
 
 def build(settings: Optimiser, model: nn.Module, heads: nn.Module | None, max_steps: int) -> dict[str, Any]:
@@ -54,7 +57,7 @@ def build(settings: Optimiser, model: nn.Module, heads: nn.Module | None, max_st
             groups.append({**group, "lr": settings.lr * settings.head_lr_factor})
     if not groups:
         raise TrainingError("every weight is frozen; take a part out of model.freeze")
-    optimizer = torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True)
+    optimizer = MuonAdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(settings, step, max_steps))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -74,14 +77,15 @@ def factor(settings: Optimiser, step: int, max_steps: int) -> float:
 def parameter_groups(settings: Optimiser, model: nn.Module) -> list[dict[str, Any]]:
     """Parameters that train, in groups of equal weight decay and learning rate."""
     depths = _depths(model)
-    groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            lr = settings.lr * settings.layer_decay ** _below_top(name, depths)
-            groups.setdefault((_decays(name, parameter), lr), []).append(parameter)
+            muon = bool(settings.muon_lr) and parameter.ndim == 2 and BLOCK.match(name) is not None
+            lr = (settings.muon_lr if muon else settings.lr) * settings.layer_decay ** _below_top(name, depths)
+            groups.setdefault((_decays(name, parameter), muon, lr), []).append(parameter)
     return [
-        {"params": parameters, "weight_decay": settings.weight_decay if decays else 0.0, "lr": lr}
-        for (decays, lr), parameters in groups.items()
+        {"params": parameters, "weight_decay": settings.weight_decay if decays else 0.0, "lr": lr, "muon": muon}
+        for (decays, muon, lr), parameters in groups.items()
     ]
 
 

@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,25 +95,34 @@ def _make(shards: list[dict[str, Any]], image_px: int, grid: int, place: Path) -
     try:
         np.lib.format.open_memmap(fresh / "images.npy", "w+", np.uint8, (rows, image_px, image_px, 3)).flush()
         good, targets = np.zeros(rows, bool), empty_targets(rows, grid)
-        starts = np.cumsum([0, *(shard["rows"] for shard in shards)])
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(os.cpu_count(), mp_context=context) as pool:
-            jobs = {
-                pool.submit(_fill, shard["path"], fresh / "images.npy", int(start), grid): int(start)
-                for shard, start in zip(shards, starts, strict=False)
-            }
-            for job in track(as_completed(jobs), total=len(jobs), unit="shard", label="decoding"):
-                part, part_targets = job.result()
-                span = slice(jobs[job], jobs[job] + len(part))
-                good[span] = part
-                for name in Targets.names() if grid else ():
-                    getattr(targets, name)[span] = getattr(part_targets, name)
+        for start, part, part_targets in track(_filled(shards, fresh / "images.npy", grid), total=len(shards)):
+            span = slice(start, start + len(part))
+            good[span] = part
+            for name in Targets.names() if part_targets is not None else ():
+                getattr(targets, name)[span] = getattr(part_targets, name)
         for name in Targets.names() if grid else ():
             np.save(fresh / f"{name}.npy", getattr(targets, name))
         np.save(fresh / "good.npy", good)
         fresh.rename(place)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def _filled(shards: list[dict[str, Any]], images: Path, grid: int) -> Iterator[tuple[int, np.ndarray, Targets | None]]:
+    """Fills the array shard by shard, in parallel; yields each one's first row and what `_fill` says."""
+    starts = [int(start) for start in np.cumsum([0, *(shard["rows"] for shard in shards)])[:-1]]
+    if len(shards) == 1:
+        yield (0, *_fill(shards[0]["path"], images, 0, grid))
+        return
+    # Fresh processes: a fork would copy the locks of torch's threads.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(len(shards), os.cpu_count() or 1), mp_context=context) as pool:
+        jobs = {
+            pool.submit(_fill, shard["path"], images, start, grid): start
+            for shard, start in zip(shards, starts, strict=True)
+        }
+        for job in as_completed(jobs):
+            yield (jobs[job], *job.result())
 
 
 def _fill(shard: str, images: Path, start: int, grid: int) -> tuple[np.ndarray, Targets | None]:

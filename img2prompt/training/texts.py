@@ -64,7 +64,7 @@ def tokenise(
     for name, manner in manners.items():
         if manner.column not in columns:
             raise DataError(
-                f"manner {name!r}: the data set has no column {manner.column!r} but {', '.join(columns)}; set data.manners"
+                f"manner {name!r}: no column {manner.column!r} in the data, but {', '.join(columns)}; set data.manners"
             )
         prefix = [tokenizer.sot_id, *(tokenizer.encode(manner.prefix) if manner.prefix else ())]
         rows = _encode_many(tokenizer, [text or "" for text in columns[manner.column]])
