@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -15,7 +14,6 @@ from PIL import (  # importing a plugin registers its format; no plugin here sta
     Image,
     Jpeg2KImagePlugin,
     JpegImagePlugin,
-    MpoImagePlugin,
     PngImagePlugin,
     PpmImagePlugin,
     TiffImagePlugin,
@@ -24,6 +22,8 @@ from PIL import (  # importing a plugin registers its format; no plugin here sta
 
 from img2prompt.errors import ImageEmpty, ImageError, ImageTooLarge, ImageTruncated, NotAnImage
 from img2prompt.pairs.pixels import to_rgb
+from img2prompt.pairs.slimming import TooManyParts, scan_count, slim_jpeg, slim_png
+from img2prompt.pairs.sniffing import declared_sizes, describe, ends_early, is_text, tag_count
 
 _PLUGINS = (
     PngImagePlugin,
@@ -36,20 +36,12 @@ _PLUGINS = (
     IcoImagePlugin,
     Jpeg2KImagePlugin,
     PpmImagePlugin,
-    MpoImagePlugin,
 )
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "ICO", "JPEG2000", "PPM")
 
-_FOREIGN = (  # how the bytes begin -> what they are, for files that people take for images
-    (b"%PDF", "a PDF document"),
-    (b"%!PS", "a PostScript file"),
-    (b"\xc5\xd0\xd3\xc6", "a PostScript file"),
-    (b"8BPS", "a Photoshop file"),
-    (b"PK\x03\x04", "a ZIP archive"),
-    (b"\x1f\x8b", "gzip-compressed data"),
-    (b"\x1aE\xdf\xa3", "a video"),
-    (b"version https://git-lfs", "a Git LFS pointer, not the file itself (run: git lfs pull)"),
-)
+_MAX_SCANNED_PIXELS = 2_000_000_000  # of a progressive JPEG, summed over its scans; about 15 s
+
+_MAX_TAGS = 4_000  # of a TIFF; each costs Pillow time and a warning when it is damaged
 
 
 def decode(data: bytes, name: str, max_pixels: int) -> Image.Image:
@@ -67,16 +59,17 @@ def decode(data: bytes, name: str, max_pixels: int) -> Image.Image:
         raise ImageEmpty(name, "is empty (zero bytes)")
     kind = _format_of(data)
     if kind is None:
-        raise NotAnImage(name, f"holds {_describe(data)}, not an image; readable are {', '.join(FORMATS)}")
-    for size in _declared_sizes(data, kind):
+        raise NotAnImage(name, f"holds {describe(data)}, not an image; readable are {', '.join(FORMATS)}")
+    for size in declared_sizes(data, kind):
         check_pixels(size, name, max_pixels)
-    stream = _Watched(data)
+    with _image_errors(name, data, kind, None):
+        stream = _Metered(_slimmed(data, kind))
     with _image_errors(name, data, kind, stream):
         factory, _ = Image.OPEN[kind]
         # Not Image.open: it holds Pillow's global pixel limit against the image, and ours belongs to the caller.
         image = factory(stream, "")
         check_pixels(image.size, name, max_pixels)
-        _check_tiles(image, name, max_pixels)
+        _check_work(image, stream, name, max_pixels)
         image.load()
         check_pixels(image.size, name, max_pixels)
         return to_rgb(image)
@@ -101,20 +94,42 @@ def check_pixels(size: tuple[int, int], name: str, max_pixels: int) -> None:
         )
 
 
-class _Watched(io.BytesIO):
-    """Remembers whether somebody wanted more bytes than there are."""
+class _Metered(io.BytesIO):
+    """Stops a decoder that is led through the file in millions of small or repeated steps; knows when it hit the end.
+
+    Formats that are read piece by piece in Python (GIF blocks, TIFF tags, icons) would otherwise keep it busy for
+    minutes with 64 MiB.
+    """
 
     ran_out = False
+    _reads_left = 200_000
+    _bytes_left = 16 << 20
+
+    def __init__(self, data: bytes) -> None:
+        super().__init__(data)
+        self._bytes_left += 8 * len(data)
 
     def read(self, size: int | None = -1, /) -> bytes:
         got = super().read(size)
         if size is not None and size > len(got):
             self.ran_out = True
+        self._reads_left -= 1
+        self._bytes_left -= len(got)
+        if self._reads_left < 0 or self._bytes_left < 0:
+            raise TooManyParts("too many small parts; convert it to PNG")
         return got
 
 
+def _slimmed(data: bytes, kind: str) -> bytes:
+    if kind == "JPEG":
+        return slim_jpeg(data)
+    if kind == "TIFF" and tag_count(data) > _MAX_TAGS:
+        raise TooManyParts("too many tags")
+    return slim_png(data) if kind == "PNG" else data
+
+
 @contextmanager
-def _image_errors(name: str, data: bytes, kind: str, stream: _Watched | None) -> Iterator[None]:
+def _image_errors(name: str, data: bytes, kind: str, stream: _Metered | None) -> Iterator[None]:
     """Turns whatever decoding raises into an ImageError; the cause stays attached."""
     try:
         yield
@@ -124,10 +139,10 @@ def _image_errors(name: str, data: bytes, kind: str, stream: _Watched | None) ->
         raise ImageTooLarge(name, "needs too much memory to decode; shrink it") from error
     except Exception as error:  # decoders raise anything on damaged input: struct.error, AttributeError, ...
         ran_out = stream is not None and stream.ran_out and kind not in ("WEBP", "AVIF", "JPEG", "JPEG2000")
-        if ran_out or "runcated" in str(error) or _ends_early(data, kind):
+        if ran_out or "runcated" in str(error) or ends_early(data, kind):
             raise ImageTruncated(name, f"the {kind} file ends before the picture does; get it again") from error
-        if _is_text(data):
-            raise NotAnImage(name, f"holds {_describe(data)}, not an image") from error
+        if is_text(data):
+            raise NotAnImage(name, f"holds {describe(data)}, not an image") from error
         raise NotAnImage(name, f"the {kind} file is damaged or of a kind that is not read ({_brief(error)})") from error
 
 
@@ -138,6 +153,8 @@ def _brief(error: Exception) -> str:
 
 def _format_of(data: bytes) -> str | None:
     prefix = data[:16]
+    if prefix[:1] == b"P" and prefix[1:2] not in b"456fP":  # plain-text PPM: parsed in Python, for minutes
+        return None
     for kind in FORMATS:
         _, accept = Image.OPEN[kind]
         if accept is not None and accept(prefix) is True:
@@ -145,70 +162,13 @@ def _format_of(data: bytes) -> str | None:
     return None
 
 
-def _is_text(data: bytes) -> bool:
-    head = data[:512]
-    return bool(head) and all(byte >= 32 or byte in b"\t\n\r\f" for byte in head) and b"\x7f" not in head
-
-
-def _describe(data: bytes) -> str:
-    for prefix, what in _FOREIGN:
-        if data.startswith(prefix):
-            return what
-    if data[4:8] == b"ftyp":
-        return "a HEIC picture (convert it to JPEG first)" if data[8:11] in (b"hei", b"hev", b"mif") else "a video"
-    if not _is_text(data):
-        return "unknown bytes"
-    head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if head.startswith((b"<!doctype html", b"<html", b"<head")):
-        return "a web page (HTML)"
-    if b"<svg" in head:
-        return "an SVG drawing (export it as PNG first)"
-    return "text"
-
-
-def _declared_sizes(data: bytes, kind: str) -> Iterator[tuple[int, int]]:
-    """Sizes stated where opening would already allocate them (WEBP) or would not look (pictures inside ICO)."""
-    if kind == "WEBP" and data[12:16] == b"VP8X" and len(data) >= 30:
-        yield 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
-    if kind == "ICO" and len(data) >= 6:
-        for index in range(int.from_bytes(data[4:6], "little")):
-            entry = data[6 + 16 * index : 22 + 16 * index]
-            start = int.from_bytes(entry[12:16], "little")
-            head = data[start : start + 26]
-            if head[:8] == b"\x89PNG\r\n\x1a\n" and len(head) >= 24:
-                yield struct.unpack(">II", head[16:24])
-            elif len(head) >= 12 and len(entry) == 16:
-                width, height = struct.unpack("<ii", head[4:12])
-                yield abs(width) or 1, abs(height) // 2 or 1  # an icon's bitmap states twice its height
-
-
-def _check_tiles(image: Image.Image, name: str, max_pixels: int) -> None:
-    """A TIFF tile is decoded whole, however little of it lies in the picture."""
+def _check_work(image: Image.Image, stream: _Metered, name: str, max_pixels: int) -> None:
+    """Refuses work that the size of the picture does not show: huge TIFF tiles, JPEGs of very many scans."""
     tags = getattr(image, "tag_v2", {})
-    tile = tags.get(322), tags.get(323)  # TileWidth, TileLength
+    tile = tags.get(322), tags.get(323)  # TileWidth, TileLength: decoded whole, however little lies in the picture
     if isinstance(tile[0], int) and isinstance(tile[1], int):
         check_pixels((tile[0], tile[1]), name, max_pixels)
-
-
-def _ends_early(data: bytes, kind: str) -> bool:
-    """Whether the file states a length, or an end mark, that its bytes do not reach."""
-    if kind == "WEBP":
-        return 8 + int.from_bytes(data[4:8], "little") > len(data)
-    if kind in ("JPEG", "JPEG2000") and not data.rstrip(b"\0").endswith(b"\xff\xd9"):
-        return True
-    if kind in ("AVIF", "JPEG2000") and data[4:8] in (b"ftyp", b"jP  "):
-        return _boxes_end(data) > len(data)
-    return False
-
-
-def _boxes_end(data: bytes) -> int:
-    """Where the last top-level ISO box says that it ends."""
-    at = 0
-    while at + 8 <= len(data):
-        size = int.from_bytes(data[at : at + 4], "big")
-        if size == 1:
-            size = int.from_bytes(data[at + 8 : at + 16], "big")
-        if size < 8:  # 0: up to the end of the file; 2..7: damaged
-            return len(data)
-        at += size
-    return at if at == len(data) else max(at, len(data) + 1)
+    if image.format == "JPEG":
+        scans = scan_count(stream.getvalue())
+        if scans > 16 and scans * image.width * image.height > _MAX_SCANNED_PIXELS:
+            raise ImageTooLarge(name, f"has {scans} scans of {image.width} x {image.height} pixels; save it again")

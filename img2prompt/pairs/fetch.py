@@ -94,6 +94,9 @@ class _Download:
             self.data = self._download()
         except BaseException as error:  # handed to the thread that asked for the image
             self.error = error
+        finally:
+            for sock in self._sockets:
+                sock.close()
 
     def abort(self) -> None:
         self._aborted = True
@@ -102,7 +105,7 @@ class _Download:
 
     def _connect(self, *args: Any, **kwargs: Any) -> socket.socket:
         sock = socket.create_connection(*args, **kwargs)
-        self._sockets.append(sock)
+        self._sockets.append(sock.dup())  # TLS takes the first one over; the second can still end the connection
         if self._aborted:
             _shut(sock)
         return sock
@@ -217,6 +220,8 @@ def _why(error: Exception, timeout_s: float) -> str:
         return "its host refuses the connection; check the address"
     if isinstance(cause, ssl.SSLError):
         return "no secure connection to its host (TLS: " + printable(cause.reason or "failed") + ")"
+    if isinstance(cause, http.client.InvalidURL):
+        return "is not a usable URL; check the address"
     if isinstance(cause, http.client.HTTPException | ConnectionError):
         return "its host broke off or does not speak HTTP; try again"
     if isinstance(cause, OSError) and cause.errno is not None:
