@@ -49,15 +49,18 @@ _CORE: Mapping[str, tuple[str, ...]] = {  # order of widgets in ComfyUI's own no
     "GetNode": ("value",),
 }
 _AFTER_SEED = frozenset({"fixed", "increment", "decrement", "randomize"})  # the editor's own widget behind a seed
-_WORDY = re.compile(r"text|prompt|string|encode|wildcard", re.IGNORECASE)
-_FILE = re.compile(r"\S+\.(?:safetensors|ckpt|pt|pth|bin|gguf|sft|png|jpe?g|webp|mp4|onnx)", re.IGNORECASE)
+_WORDY = re.compile(r"(?<!kon)text(?!to)|prompt|string|encode|wildcard", re.IGNORECASE)
+_FILE = re.compile(r".+\.(?:safetensors|ckpt|pt|pth|bin|gguf|sft|png|jpe?g|webp|mp4|onnx)", re.IGNORECASE)
 
 
-def name_widgets(kind: str, slots: Sequence[Mapping[str, Any]], values: object) -> dict[str, Value]:
+def name_widgets(
+    kind: str, slots: Sequence[Mapping[str, Any]], values: object, promoted: Sequence[object] = ()
+) -> dict[str, Value]:
     """Input name -> widget value. Newer files name every widget among the inputs; core nodes have a known order.
 
-    Where neither helps, texts of nodes that seem to be about texts, and texts that read like prose, become "text_1",
-    "text_2", ...
+    `promoted` names the values of a subgraph that shows widgets of its inner nodes. Where nothing helps, texts of
+    nodes that seem to be about texts become "text_1", "text_2", ..., and the first text of another node that reads
+    like prose becomes "prompt".
     """
     if isinstance(values, dict):
         return {str(name): value for name, value in values.items() if isinstance(value, str | int | float)}
@@ -68,11 +71,19 @@ def name_widgets(kind: str, slots: Sequence[Mapping[str, Any]], values: object) 
     names: Sequence[object] = _CORE.get(kind, ())
     if not names and declared and len(declared) in (len(plain), len(values)):
         names, plain = declared, plain if len(declared) == len(plain) else values
+    elif not names and len(promoted) == len(values):
+        names, plain = promoted, values
     if names:
+        seed = next((index for index, name in enumerate(names) if name in ("seed", "noise_seed")), None)
+        if seed is not None and len(plain) > len(names) and isinstance(plain[seed + 1], bool):
+            plain = [*plain[: seed + 1], *plain[seed + 2 :]]  # old editors: whether the seed changes, as a boolean
         return {
             str(name): value for name, value in zip(names, plain, strict=False) if isinstance(value, str | int | float)
         }
-    texts = [value for value in plain if isinstance(value, str) and _is_words(value, _WORDY.search(kind) is not None)]
+    wordy = _WORDY.search(kind) is not None
+    texts = [value for value in plain if isinstance(value, str) and _is_words(value, wordy)]
+    if not wordy:  # a service's node or a group: the first text is what it draws
+        return {"prompt": texts[0]} if texts else {}
     return {f"text_{index}": text for index, text in enumerate(texts[:50], start=1)}
 
 
@@ -90,4 +101,4 @@ def _is_words(text: str, wordy: bool) -> bool:
     text = text.strip()
     if not text or _FILE.fullmatch(text):
         return False
-    return len(text) > 10 and (wordy or " " in text)
+    return len(text) > 10 and (wordy or text.count(" ") >= 3)

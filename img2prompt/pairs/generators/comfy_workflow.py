@@ -138,7 +138,14 @@ def _raw(node: Mapping[str, Any], sources: Mapping[int, Value]) -> _Raw:
         if isinstance(key, int) and (value := sources.get(key)) is not None:
             linked[name] = value
         inputs.setdefault(name, None)
-    inputs |= name_widgets(kind, slots, node.get("widgets_values"))
+    properties = node.get("properties")
+    proxies = properties.get("proxyWidgets") if isinstance(properties, dict) else None
+    promoted = [
+        entry[1]
+        for entry in (proxies if isinstance(proxies, list) else ())
+        if isinstance(entry, list) and len(entry) == 2
+    ]
+    inputs |= name_widgets(kind, slots, node.get("widgets_values"), promoted)
     return _Raw(
         kind=kind,
         mode=mode if isinstance(mode, int) else 0,

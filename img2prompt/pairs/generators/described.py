@@ -52,13 +52,12 @@ _SERVICES = (  # what a maker field holds -> the name we report
 )
 _JOB = re.compile(r"Job ID: {0,5}[0-9a-fA-F-]{8,40}")
 _FLAG = re.compile(r"(?:^|(?<=\s))(?:--|—)([a-zA-Z]{1,20})(?=\s|\Z)")
-_FLAGS = frozenset(  # https://docs.midjourney.com, "Parameter List"
-    (
-        "ar aspect chaos c cref cw dref draft exp fast fps hd iw loop motion no niji oref ow p profile personalize q "  # noqa: SIM905
-        "quality r raw relax repeat s seed sameseed sref stop style stylize sv sw test testp tile turbo uplight upbeta "
-        "v version vibe video weird w wallpaper h height hq stealth public creative"
-    ).split()
+_FLAG_NAMES = (  # https://docs.midjourney.com, "Parameter List"
+    "ar aspect chaos c cref cw dref draft exp fast fps hd iw loop motion no niji oref ow p profile personalize q "
+    "quality r raw relax repeat s seed sameseed sref stop style stylize sv sw test testp tile turbo uplight upbeta "
+    "v version vibe video weird w wallpaper h height hq stealth public creative"
 )
+_FLAGS = frozenset(_FLAG_NAMES.split())
 
 
 def read_described(fields: Fields) -> EmbeddedPrompt | None:
