@@ -52,6 +52,11 @@ def test_embeddings_are_unit_vectors_in_order(encoder: SentenceEncoder) -> None:
     assert encoder.encode_many([]).shape == (0, 384)
 
 
+def test_loading_is_silent(encoder: SentenceEncoder, capfd: pytest.CaptureFixture[str]) -> None:
+    SentenceEncoder()
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_folder_is_a_model(encoder: SentenceEncoder) -> None:
     same = SentenceEncoder(find_model())
     np.testing.assert_array_equal(same.encode_many(["a cat"]), encoder.encode_many(["a cat"]))

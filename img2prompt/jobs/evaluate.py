@@ -87,13 +87,15 @@ def evaluate(options: argparse.Namespace) -> int:
     columns = {ours: theirs for ours, theirs in columns.items() if theirs is not None}
     # All that can be wrong is found before the first picture is predicted.
     sources = [(path, open_pairs(path, columns)) for path in options.pairs]
-    encoder = SentenceEncoder()
     predictor = Predictor.from_preset(options.preset, device=options.device)
+    encoder = SentenceEncoder()
     reports = [_report(path, data, predictor, encoder, options) for path, data in sources]
     _compare_confidence(reports)
     preset = predictor.located.name if predictor.located is not None else "none"
     print(f"{preset}, {options.style} prompts, {options.candidates} candidate{'s' * (options.candidates > 1)}\n")
     print("\n".join(table(reports)))
+    for failed in [failed for report in reports for failed in report.failed]:
+        print(f"{failed.source}: {failed.error}", file=sys.stderr)
     if options.json is not None:
         _write_json(options, preset, reports)
     return 1 if any(report.failed for report in reports) else 0
@@ -155,7 +157,7 @@ def _compare_confidence(reports: Sequence[Report]) -> None:
 
 
 def table(reports: Sequence[Report]) -> Iterator[str]:
-    """Lines of the readable table: one column a source, one line a metric; then failures and worst cases."""
+    """Lines of the readable table: one column a source, one line a metric; then the worst cases."""
     rows: list[tuple[str, list[str]]] = [
         ("", [report.label for report in reports]),
         ("images", [str(report.images) for report in reports]),
@@ -171,8 +173,6 @@ def table(reports: Sequence[Report]) -> Iterator[str]:
     for label, cells in rows:
         yield (label.ljust(left) + "".join("  " + c.rjust(w) for c, w in zip(cells, widths, strict=True))).rstrip()
     for report in reports:
-        for failed in report.failed[:5]:
-            print(f"{report.label}: {failed.source}: {failed.error}", file=sys.stderr)
         if report.worst:
             yield f"\nworst of {report.label}, by cosine"
         for row in report.worst:

