@@ -124,7 +124,7 @@ class _Weights:
     def _download(self, part: Path, endpoint: str | None) -> None:
         from huggingface_hub import hf_hub_url
         from huggingface_hub.file_download import http_get
-        from huggingface_hub.utils import build_hf_headers
+        from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 
         url = hf_hub_url(self.repository, self.name, revision=self.commit, endpoint=endpoint)
         with part.open("ab") as file:
