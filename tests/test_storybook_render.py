@@ -68,7 +68,9 @@ def assert_true_to(scene: Scene) -> None:
         assert min(box.x1 - box.x0, box.y1 - box.y0) > 0.04
     for relation in scene.relations:
         assert holds(relation.name, groups[relation.subject], groups[relation.other], boxes), relation
-    tight = [{row.subject, row.other} for row in scene.relations if row.name in ("behind", "in front of", "on", "under")]
+    tight = [
+        {row.subject, row.other} for row in scene.relations if row.name in ("behind", "in front of", "on", "under")
+    ]
     for i, first in enumerate(boxes):
         for second in boxes[i + 1 :]:
             if {first.group, second.group} not in tight:
@@ -82,9 +84,16 @@ def test_layout_keeps_every_word_of_a_sampled_scene(seed: int, split: str) -> No
 
 
 @settings(max_examples=120, deadline=None)
-@given(st.integers(0, 10**6), st.sampled_from(sorted(RELATIONS)), st.permutations(list(KINDS)), st.sampled_from((None, "tiny", "huge")))
+@given(
+    st.integers(0, 10**6),
+    st.sampled_from(sorted(RELATIONS)),
+    st.permutations(list(KINDS)),
+    st.sampled_from((None, "tiny", "huge")),
+)
 def test_layout_tells_relations_from_either_side(seed: int, name: str, kinds: list[str], size: str | None) -> None:
-    assert_true_to(a_scene(groups=(Group(kinds[0], size=size), Group(kinds[1])), relations=(Relation(0, name, 1),), seed=seed))
+    assert_true_to(
+        a_scene(groups=(Group(kinds[0], size=size), Group(kinds[1])), relations=(Relation(0, name, 1),), seed=seed)
+    )
 
 
 def test_sizes_can_be_told_apart() -> None:
@@ -136,7 +145,11 @@ def test_the_same_scene_gives_the_same_bytes_in_another_process() -> None:
     )
     # The other process draws in the opposite order: no picture may depend on what was drawn before it.
     there = subprocess.run(
-        [sys.executable, "-c", code], input="\n".join(scene.to_json() for scene in scenes), capture_output=True, text=True, check=True
+        [sys.executable, "-c", code],
+        input="\n".join(scene.to_json() for scene in scenes),
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.strip()
     again = hashlib.sha256(b"".join(render(scene, 64).tobytes() for scene in scenes[::-1])[::-1]).hexdigest()
     assert there == again
@@ -171,20 +184,38 @@ def test_settings_differ_from_each_other() -> None:
             assert np.abs(first - second).mean() > 10
 
 
-@pytest.mark.parametrize("style", ["digital art", "watercolor", "oil painting", "pixel art", "stained glass", "comic book", "low poly", "paper cut-out", "neon"])
+@pytest.mark.parametrize(
+    "style",
+    [
+        "digital art",
+        "watercolor",
+        "oil painting",
+        "pixel art",
+        "stained glass",
+        "comic book",
+        "low poly",
+        "paper cut-out",
+        "neon",
+    ],
+)
 def test_colours_show_in_styles_that_keep_them(style: str) -> None:
     means = {}
     for name in ("red", "green", "blue"):
         scene = a_scene(groups=(Group("balloon", colour=name, size="huge"),), relations=(), style=style)
         (box,) = layout(scene)
         x, y = middle(box)
-        part = np.asarray(render(scene, 96), dtype=float)[round(y * 96) - 14 : round(y * 96) + 6, round(x * 96) - 9 : round(x * 96) + 9]
+        part = np.asarray(render(scene, 96), dtype=float)[
+            round(y * 96) - 14 : round(y * 96) + 6, round(x * 96) - 9 : round(x * 96) + 9
+        ]
         means[name] = part.reshape(-1, 3).mean(axis=0)
     assert means["red"].argmax() == 0 and means["green"].argmax() == 1 and means["blue"].argmax() == 2
 
 
 def test_colourless_styles_show_no_colour() -> None:
-    pictures = [render(a_scene(groups=(Group("balloon", colour=name),), relations=(), style="pencil sketch"), 96) for name in ("red", "green")]
+    pictures = [
+        render(a_scene(groups=(Group("balloon", colour=name),), relations=(), style="pencil sketch"), 96)
+        for name in ("red", "green")
+    ]
     for picture in pictures:
         red, _, blue = picture.split()
         assert np.asarray(ImageChops.difference(red, blue)).max() < 24

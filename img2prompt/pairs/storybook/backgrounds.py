@@ -76,7 +76,11 @@ def weather_marks(scene: Scene, image_px: int, boldness: float = 1.0) -> Image.I
         for _ in range(60):
             x, y, length = rng.uniform(-0.1, 1.1), rng.uniform(-0.1, 1), rng.uniform(0.06, 0.12)
             width = max(1, round(side * 0.0075 * boldness))
-            draw.line(((x * side, y * side), ((x + lean * length) * side, (y + length) * side)), fill=rng.choice((110, 150, 190)), width=width)
+            draw.line(
+                ((x * side, y * side), ((x + lean * length) * side, (y + length) * side)),
+                fill=rng.choice((110, 150, 190)),
+                width=width,
+            )
     else:
         for _ in range(58):
             x, y, r = rng.random(), rng.random(), rng.choice((0.006, 0.009, 0.013)) * boldness
@@ -90,5 +94,7 @@ def fogged(picture: FloatArray, scene: Scene, amount: float) -> FloatArray:
     _, y = coordinates(px)
     red, green, blue = {"day": (222, 228, 232), "sunset": (240, 206, 184), "night": (112, 122, 148)}[scene.time]
     colour = rgb(red / 255, green / 255, blue / 255)
-    banks = np.clip(0.45 + 0.75 * cut(noise(px, 3), px, scene.seed) - 0.35 * np.abs(y - 0.5), 0, 0.95) * np.float32(amount)
+    banks = np.clip(0.45 + 0.75 * cut(noise(px, 3), px, scene.seed) - 0.35 * np.abs(y - 0.5), 0, 0.95) * np.float32(
+        amount
+    )
     return picture + (colour - picture) * banks

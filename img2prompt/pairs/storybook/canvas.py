@@ -68,7 +68,9 @@ class Canvas:
         upper, lower = SKIES[self.scene.time]
         dull = {"rain": 0.75, "fog": 0.5, "snow": 0.45}.get(self.scene.weather, 0.0)
         cover = mixed(CLOUD_COVER, (24, 28, 48), 0.75) if self.scene.time == "night" else CLOUD_COVER
-        cover = mixed(cover, (226, 232, 240), 0.5) if self.scene.weather == "snow" and self.scene.time != "night" else cover
+        cover = (
+            mixed(cover, (226, 232, 240), 0.5) if self.scene.weather == "snow" and self.scene.time != "night" else cover
+        )
         self.gradient(0, bottom, mixed(upper, cover, dull), mixed(lower, cover, dull * 0.7))
         if self.scene.time == "night":
             self._night_sky(bottom)
@@ -120,7 +122,9 @@ class Canvas:
     def ellipse(self, x: float, y: float, half_width: float, half_height: float, colour: Colour) -> None:
         """A filled ellipse around (x, y), its colour taken as it is."""
         s = self.side
-        self.draw.ellipse(((x - half_width) * s, (y - half_height) * s, (x + half_width) * s, (y + half_height) * s), fill=colour)
+        self.draw.ellipse(
+            ((x - half_width) * s, (y - half_height) * s, (x + half_width) * s, (y + half_height) * s), fill=colour
+        )
 
     def polygon(self, points: list[tuple[float, float]], colour: Colour) -> None:
         """A filled lit polygon."""
@@ -135,13 +139,17 @@ class Canvas:
     def line(self, points: list[tuple[float, float]], width: float, colour: Colour) -> None:
         """A lit line of a width in shares of the side."""
         pixels = max(1, round(width * self.side))
-        self.draw.line([(x * self.side, y * self.side) for x, y in points], fill=self.lit(colour), width=pixels, joint="curve")
+        self.draw.line(
+            [(x * self.side, y * self.side) for x, y in points], fill=self.lit(colour), width=pixels, joint="curve"
+        )
 
     def ridge(self, y: float, height: float, waves: float, colour: Colour) -> list[tuple[float, float]]:
         """Rolling ground around `y`, filled down to the picture's lower edge; gives the points of its upper line."""
         a, b = self.rng.uniform(0, math.tau), self.rng.uniform(0, math.tau)
         steps = [i / 24 for i in range(25)]
-        top = [(x, y - height * (0.6 * math.sin(a + waves * x * 3) + 0.4 * math.sin(b + waves * x * 7.3))) for x in steps]
+        top = [
+            (x, y - height * (0.6 * math.sin(a + waves * x * 3) + 0.4 * math.sin(b + waves * x * 7.3))) for x in steps
+        ]
         self.polygon([(-0.01, top[0][1]), *top, (1.01, top[-1][1]), (1.01, 1.01), (-0.01, 1.01)], colour)
         return top
 

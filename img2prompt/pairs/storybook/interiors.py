@@ -77,7 +77,13 @@ def outer_space(c: Canvas) -> None:
     hue: Colour = c.rng.choice(((70, 36, 110), (30, 60, 120), (110, 36, 84)))
     x, y, dx, dy = c.rng.random(), c.rng.random(), c.rng.uniform(-0.1, 0.1), c.rng.uniform(-0.1, 0.1)
     for i in range(9):
-        c.ellipse(x + dx * i, y + dy * i, c.rng.uniform(0.1, 0.24), c.rng.uniform(0.06, 0.16), mixed((16, 12, 38), hue, 0.2 + 0.05 * i))
+        c.ellipse(
+            x + dx * i,
+            y + dy * i,
+            c.rng.uniform(0.1, 0.24),
+            c.rng.uniform(0.06, 0.16),
+            mixed((16, 12, 38), hue, 0.2 + 0.05 * i),
+        )
     for _ in range(90):
         size = c.rng.choice((0.003, 0.004, 0.004, 0.007, 0.01))
         c.disc(c.rng.random(), c.rng.random(), size, c.rng.choice(((255, 255, 255), (255, 238, 200), (190, 214, 255))))
@@ -105,7 +111,15 @@ def underwater(c: Canvas) -> None:
         x, width, lean = c.rng.uniform(-0.1, 1), c.rng.uniform(0.05, 0.12), c.rng.uniform(0.1, 0.25)
         shaft = mixed((96, 206, 222), (170, 236, 240), 0.5)
         c.polygon([(x, 0), (x + width, 0), (x + width * 1.3 + lean, 0.36), (x + lean, 0.36)], shaft)
-        c.polygon([(x + lean, 0.36), (x + width * 1.3 + lean, 0.36), (x + width * 1.5 + lean * 1.8, 0.66), (x + lean * 1.8, 0.66)], (64, 150, 184))
+        c.polygon(
+            [
+                (x + lean, 0.36),
+                (x + width * 1.3 + lean, 0.36),
+                (x + width * 1.5 + lean * 1.8, 0.66),
+                (x + lean * 1.8, 0.66),
+            ],
+            (64, 150, 184),
+        )
     c.ridge(0.86, 0.02, 1.2, (150, 170, 150))
     c.ridge(0.93, 0.015, 1.6, (196, 192, 150))
     for _ in range(9):

@@ -36,14 +36,28 @@ def forest(c: Canvas) -> None:
         for i in range(trunks):
             x = (i + c.rng.uniform(0.1, 0.9)) / trunks
             w, lean = width * c.rng.uniform(0.7, 1.3), c.rng.uniform(-0.02, 0.02)
-            c.polygon([(x - w / 2 + lean, 0), (x + w / 2 + lean, 0), (x + w * 0.6, foot), (x + w, foot + 0.03), (x - w, foot + 0.03), (x - w * 0.6, foot)], colour)
+            c.polygon(
+                [
+                    (x - w / 2 + lean, 0),
+                    (x + w / 2 + lean, 0),
+                    (x + w * 0.6, foot),
+                    (x + w, foot + 0.03),
+                    (x - w, foot + 0.03),
+                    (x - w * 0.6, foot),
+                ],
+                colour,
+            )
             c.line([(x + lean, 0.2 + 0.1 * depth), (x + lean + w * 2.2, 0.1)], w * 0.3, colour)
     for i in range(34):
         x, y = (i % 17 + c.rng.random()) / 17, c.rng.uniform(-0.02, 0.05 + 0.06 * (i % 2))
         c.ellipse(x, y, 0.07, 0.05, c.lit(c.rng.choice(((44, 92, 48), (60, 116, 54), (84, 140, 66)))))
     for _ in range(50):
         x, y = c.rng.random(), c.rng.uniform(0.68, 1)
-        c.line([(x, y), (x + c.rng.uniform(-0.02, 0.02), y - 0.035)], 0.008, c.rng.choice(((112, 158, 74), (54, 86, 44), (150, 120, 60))))
+        c.line(
+            [(x, y), (x + c.rng.uniform(-0.02, 0.02), y - 0.035)],
+            0.008,
+            c.rng.choice(((112, 158, 74), (54, 86, 44), (150, 120, 60))),
+        )
 
 
 def city(c: Canvas) -> None:
@@ -75,7 +89,9 @@ def _windows(c: Canvas, place: tuple[float, float, float], wall: Colour, night: 
         for column in range(columns):
             lamp = night and c.rng.random() < 0.55
             left, upper = x + step * (column + 0.4), top + 0.03 + row * 0.055
-            colour = (255, 222, 120) if lamp else c.lit(mixed(wall, (214, 236, 250), 0.7) if not night else (40, 50, 70))
+            colour = (
+                (255, 222, 120) if lamp else c.lit(mixed(wall, (214, 236, 250), 0.7) if not night else (40, 50, 70))
+            )
             s = c.side
             c.draw.rectangle((left * s, upper * s, (left + step * 0.5) * s, (upper + 0.03) * s), fill=colour)
 
@@ -85,8 +101,27 @@ def desert(c: Canvas) -> None:
     c.sky(0.6)
     for _ in range(c.rng.randint(1, 3)):
         x, width, top = c.rng.uniform(0.05, 0.95), c.rng.uniform(0.1, 0.2), c.rng.uniform(0.34, 0.44)
-        c.polygon([(x - width * 0.6, top), (x + width * 0.6, top), (x + width * 0.75, 0.5), (x + width, 0.62), (x - width, 0.62), (x - width * 0.75, 0.5)], (196, 128, 92))
-        c.polygon([(x + width * 0.2, top), (x + width * 0.6, top), (x + width * 0.75, 0.5), (x + width, 0.62), (x + width * 0.3, 0.62)], (168, 102, 76))
+        c.polygon(
+            [
+                (x - width * 0.6, top),
+                (x + width * 0.6, top),
+                (x + width * 0.75, 0.5),
+                (x + width, 0.62),
+                (x - width, 0.62),
+                (x - width * 0.75, 0.5),
+            ],
+            (196, 128, 92),
+        )
+        c.polygon(
+            [
+                (x + width * 0.2, top),
+                (x + width * 0.6, top),
+                (x + width * 0.75, 0.5),
+                (x + width, 0.62),
+                (x + width * 0.3, 0.62),
+            ],
+            (168, 102, 76),
+        )
     for y, colour in ((0.55, (232, 186, 120)), (0.66, (242, 202, 136)), (0.8, (250, 216, 152))):
         peak, side = c.rng.uniform(0.15, 0.85), c.rng.choice((-1, 1))
         c.ridge(y, 0.025, 0.8, colour)
@@ -110,7 +145,17 @@ def snowy_mountains(c: Canvas) -> None:
             c.polygon([(x, top), (x + width, base), (x + width * 0.25, base)], mixed(rock, (50, 60, 90), 0.3))
             k = 0.42 * (base - top)
             half = width * 0.42
-            c.polygon([(x, top), (x + half, top + k), (x + half * 0.5, top + k * 0.75), (x + half * 0.15, top + k * 1.1), (x - half * 0.3, top + k * 0.8), (x - half, top + k)], (250, 252, 255))
+            c.polygon(
+                [
+                    (x, top),
+                    (x + half, top + k),
+                    (x + half * 0.5, top + k * 0.75),
+                    (x + half * 0.15, top + k * 1.1),
+                    (x - half * 0.3, top + k * 0.8),
+                    (x - half, top + k),
+                ],
+                (250, 252, 255),
+            )
     c.ridge(0.68, 0.02, 1.0, (224, 234, 246))
     c.ridge(0.78, 0.025, 0.9, (240, 245, 252))
     for _ in range(12):
@@ -164,7 +209,13 @@ def volcano(c: Canvas) -> None:
     c.sky(0.8)
     x, top, width = c.rng.uniform(0.3, 0.7), c.rng.uniform(0.24, 0.3), c.rng.uniform(0.42, 0.5)
     for i in range(9):
-        c.ellipse(x + 0.035 * i * c.rng.uniform(-0.4, 1.2), top - 0.03 * i, 0.05 + 0.012 * i, 0.04 + 0.006 * i, c.lit(mixed((104, 92, 92), (168, 156, 152), i / 9)))
+        c.ellipse(
+            x + 0.035 * i * c.rng.uniform(-0.4, 1.2),
+            top - 0.03 * i,
+            0.05 + 0.012 * i,
+            0.04 + 0.006 * i,
+            c.lit(mixed((104, 92, 92), (168, 156, 152), i / 9)),
+        )
     c.polygon([(x - 0.08, top), (x + 0.08, top), (x + width, 0.78), (x - width, 0.78)], (84, 66, 66))
     c.polygon([(x + 0.03, top), (x + 0.08, top), (x + width, 0.78), (x + 0.16, 0.78)], (62, 48, 52))
     for shift, reach in ((-0.05, -0.2), (0.0, 0.03), (0.05, 0.17)):
@@ -172,7 +223,12 @@ def volcano(c: Canvas) -> None:
         end = c.rng.uniform(0.56, 0.76)
         path = [(x + shift, top), (x + shift + reach * 0.4 + bend, (top + end) / 2), (x + shift + reach, end)]
         for share, colour in ((0.036, (214, 60, 20)), (0.016, (255, 186, 60))):
-            c.draw.line([(a * c.side, b * c.side) for a, b in path], fill=colour, width=max(1, round(share * c.side)), joint="curve")
+            c.draw.line(
+                [(a * c.side, b * c.side) for a, b in path],
+                fill=colour,
+                width=max(1, round(share * c.side)),
+                joint="curve",
+            )
     c.ellipse(x, top, 0.085, 0.022, (255, 140, 40))
     c.ellipse(x, top, 0.06, 0.012, (255, 222, 120))
     c.ridge(0.74, 0.02, 1.3, (70, 58, 60))
@@ -180,7 +236,9 @@ def volcano(c: Canvas) -> None:
     for _ in range(6):
         a, b = c.rng.random(), c.rng.uniform(0.8, 0.98)
         path = [(a, b), (a + 0.06, b + 0.018), (a + 0.11, b - 0.008), (a + 0.18, b + 0.012)]
-        c.draw.line([(p * c.side, q * c.side) for p, q in path], fill=(240, 104, 36), width=max(1, round(0.01 * c.side)))
+        c.draw.line(
+            [(p * c.side, q * c.side) for p, q in path], fill=(240, 104, 36), width=max(1, round(0.01 * c.side))
+        )
 
 
 def farm(c: Canvas) -> None:
@@ -193,11 +251,21 @@ def farm(c: Canvas) -> None:
         c.rectangle(x + shift - 0.045, top, x + shift + 0.045, 0.52, (196, 206, 214))
         c.rectangle(x + shift + 0.015, top, x + shift + 0.045, 0.52, (164, 176, 188))
         for i in range(4):
-            c.rectangle(x + shift - 0.045, top + 0.05 + 0.06 * i, x + shift + 0.045, top + 0.06 + 0.06 * i, (142, 154, 168))
+            c.rectangle(
+                x + shift - 0.045, top + 0.05 + 0.06 * i, x + shift + 0.045, top + 0.06 + 0.06 * i, (142, 154, 168)
+            )
     c.ground(0.5, (158, 176, 84), (140, 160, 72))
     middle = c.rng.uniform(0.35, 0.65)
     for i in range(-9, 10):
-        c.polygon([(middle + i * 0.055, 0.56), (middle + i * 0.055 + 0.022, 0.56), (middle + i * 0.21 + 0.1, 1.0), (middle + i * 0.21, 1.0)], (146, 104, 66))
+        c.polygon(
+            [
+                (middle + i * 0.055, 0.56),
+                (middle + i * 0.055 + 0.022, 0.56),
+                (middle + i * 0.21 + 0.1, 1.0),
+                (middle + i * 0.21, 1.0),
+            ],
+            (146, 104, 66),
+        )
     for bale in (c.rng.uniform(0.3, 0.45), c.rng.uniform(0.5, 0.66)):
         y = c.rng.uniform(0.535, 0.56)
         c.ellipse(bale, y - 0.028, 0.042, 0.04, c.lit((226, 190, 96)))

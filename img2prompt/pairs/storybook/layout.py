@@ -122,7 +122,10 @@ def _grid(group: Group, index: int, size: float, columns: int, flip: bool, rng: 
     y = 0.0
     for row in range(rows):
         many = columns if row else group.count - columns * (rows - 1)  # the upper row holds what the others leave
-        line = [_box(group, index, size * rng.uniform(0.94, 1.04) * (1 - 0.06 * (rows - 1 - row)), flip) for _ in range(many)]
+        line = [
+            _box(group, index, size * rng.uniform(0.94, 1.04) * (1 - 0.06 * (rows - 1 - row)), flip)
+            for _ in range(many)
+        ]
         cell, height = max(box.x1 for box in line) + NEAR, max(box.y1 for box in line)
         shift = (columns - many) * cell / 2 + (rng.uniform(-0.2, 0.2) * cell if rows > 1 and many == columns > 1 else 0)
         jitter = [rng.uniform(0, 0.07) * size for _ in line]
@@ -269,5 +272,7 @@ def _place(block: Block, scene: Scene, rng: random.Random) -> tuple[Box, ...]:
     x = MARGIN + (1 - 2 * MARGIN - width) * rng.uniform(0.08, 0.92)
     room = 1 - 2 * MARGIN - height
     floats = scene.setting in FLOATING_SETTINGS or all(group.kind in MAY_FLY for group in scene.groups)
-    y = MARGIN + room * (rng.uniform(0.1, 0.9) if floats else 1 - rng.uniform(0.02, 0.14) * min(1.0, 0.6 / max(room, 0.05)))
+    y = MARGIN + room * (
+        rng.uniform(0.1, 0.9) if floats else 1 - rng.uniform(0.02, 0.14) * min(1.0, 0.6 / max(room, 0.05))
+    )
     return tuple(box.moved(x, max(MARGIN, y)) for box in block)

@@ -89,7 +89,9 @@ def _visible_means(picture: FloatArray, labels: IntArray, visible: npt.NDArray[n
     """The mean colour of the visible pixels of each cell, spread over the whole cell, (3,px,px)."""
     flat, weight = labels.ravel(), visible.ravel().astype(np.float32)
     counts = np.maximum(np.bincount(flat, weight), 1)
-    return np.stack([(np.bincount(flat, plane.ravel() * weight) / counts).astype(np.float32)[labels] for plane in picture])
+    return np.stack(
+        [(np.bincount(flat, plane.ravel() * weight) / counts).astype(np.float32)[labels] for plane in picture]
+    )
 
 
 def stained_glass(plate: Plate) -> FloatArray:

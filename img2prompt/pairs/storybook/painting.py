@@ -67,7 +67,9 @@ def glow(array: FloatArray, share: float) -> FloatArray:
     """The picture under a wide soft blur, worked out at half size."""
     image = to_image(array)
     small = image.reduce(2)
-    return to_array(small.filter(ImageFilter.GaussianBlur(share * small.width)).resize(image.size, Image.Resampling.BILINEAR))
+    return to_array(
+        small.filter(ImageFilter.GaussianBlur(share * small.width)).resize(image.size, Image.Resampling.BILINEAR)
+    )
 
 
 def grey(picture: FloatArray) -> FloatArray:
@@ -88,7 +90,9 @@ def to_array(image: Image.Image) -> FloatArray:
     values = np.asarray(image)
     if values.ndim == 3:
         values = values.transpose(2, 0, 1)
-    return np.multiply(values, np.float32(1 / 255), dtype=np.float32, order="C")
+    array: FloatArray = values.astype(np.float32, order="C")
+    array *= np.float32(1 / 255)
+    return array
 
 
 def to_image(array: FloatArray) -> Image.Image:

@@ -19,7 +19,9 @@ OBJECT_LIGHT: dict[str, tuple[float, float, float]] = {  # gentler than on the g
     "sunset": (1.0, 0.93, 0.88),
     "night": (0.80, 0.82, 0.90),
 }
-FLAT_STYLES = frozenset({"paper cut-out", "comic book", "pixel art", "low poly", "blueprint", "stained glass"})  # no painted ground
+FLAT_STYLES = frozenset(
+    {"paper cut-out", "comic book", "pixel art", "low poly", "blueprint", "stained glass"}
+)  # no painted ground
 LATE_WEATHER: dict[str, float] = {  # styles that would swallow streaks and flakes get them afterwards: how bold
     "stained glass": 1.4,
     "low poly": 1.2,

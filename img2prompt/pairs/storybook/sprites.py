@@ -135,7 +135,9 @@ def _tint(cut: Image.Image, paint: Paint, target: tuple[int, int, int]) -> Image
     shade = np.clip(value / max(middle, 1e-3), 0.0, 2.0)[..., None]  # (H,W,1)
     colour = np.array(target, dtype=np.float32)
     # Dark parts keep half of their depth, so that the colour stays nameable in the shadows.
-    painted = np.where(shade < 1, colour * (0.35 + 0.65 * shade), colour + (255 - colour) * np.clip((shade - 1) * 0.8, 0, 0.6))
+    painted = np.where(
+        shade < 1, colour * (0.35 + 0.65 * shade), colour + (255 - colour) * np.clip((shade - 1) * 0.8, 0, 0.6)
+    )
     rgb = rgba[..., :3] + (painted - rgba[..., :3]) * weight[..., None]
     out = np.concatenate([np.clip(rgb, 0, 255), rgba[..., 3:]], axis=-1)
     return Image.fromarray(out.astype(np.uint8), "RGBA")

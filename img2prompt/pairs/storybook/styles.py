@@ -51,12 +51,14 @@ def watercolor(plate: Plate) -> FloatArray:
     px = plate.px
     wet = blurred(_flow(plate.picture, plate.seed, 0.014), 0.008)
     rim = np.clip(edges(grey(wet)) * 0.8, 0, 0.25)
-    pool = (0.72 + 0.5 * cut(noise(px, 6, 4), px, plate.seed + 3))
+    pool = 0.72 + 0.5 * cut(noise(px, 6, 4), px, plate.seed + 3)
     painted = 1 - (1 - saturated(wet, 1.12)) * pool * 0.92 - rim
     rough = cut(grain(px), px, plate.seed)
     painted -= 0.028 * rough
     x, y = coordinates(px)
-    distance = np.minimum(np.minimum(x, 1 - x), np.minimum(y, 1 - y)) + 0.05 * (cut(noise(px, 9, 3), px, plate.seed + 9) - 0.5)
+    distance = np.minimum(np.minimum(x, 1 - x), np.minimum(y, 1 - y)) + 0.05 * (
+        cut(noise(px, 9, 3), px, plate.seed + 9) - 0.5
+    )
     bare = np.clip((0.03 - distance) * 60, 0, 1)
     paper = rgb(0.985, 0.975, 0.95) - 0.02 * rough
     return painted + (paper - painted) * bare
