@@ -8,27 +8,28 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from img2prompt.pairs.storybook import interiors, landscapes
+from img2prompt.pairs.storybook import interiors, landscapes, tended_land
+from img2prompt.pairs.storybook.blocks import Box
 from img2prompt.pairs.storybook.canvas import Canvas
-from img2prompt.pairs.storybook.layout import FLOATING_SETTINGS, MAY_FLY, Box
+from img2prompt.pairs.storybook.layout import FLOATING_SETTINGS, MAY_FLY
 from img2prompt.pairs.storybook.painting import FloatArray, coordinates, cut, noise, rgb, to_array
 from img2prompt.pairs.storybook.scene import Scene
 
 PAINTERS: dict[str, Callable[[Canvas], None]] = {
     "beach": landscapes.beach,
     "forest": landscapes.forest,
-    "city": landscapes.city,
+    "city": tended_land.city,
     "desert": landscapes.desert,
     "kitchen table": interiors.kitchen_table,
     "outer space": interiors.outer_space,
     "underwater": interiors.underwater,
     "snowy mountains": landscapes.snowy_mountains,
-    "flower meadow": landscapes.flower_meadow,
+    "flower meadow": tended_land.flower_meadow,
     "lake": landscapes.lake,
     "living room": interiors.living_room,
     "moon": interiors.moon,
     "volcano": landscapes.volcano,
-    "farm": landscapes.farm,
+    "farm": tended_land.farm,
 }
 HORIZON = 0.55  # objects whose feet are above it stand in the air and throw no shadow
 

@@ -7,7 +7,8 @@ from PIL import Image, ImageChops
 
 from img2prompt.errors import DataError
 from img2prompt.pairs.storybook.backgrounds import fogged, paint, shadows, textured, weather_marks
-from img2prompt.pairs.storybook.layout import Box, layout
+from img2prompt.pairs.storybook.blocks import Box
+from img2prompt.pairs.storybook.layout import layout
 from img2prompt.pairs.storybook.painting import FloatArray, rgb, to_array, to_image
 from img2prompt.pairs.storybook.plate import Plate
 from img2prompt.pairs.storybook.scene import Scene
