@@ -267,6 +267,14 @@ def test_a_damaged_shard_is_refused_then_made_again(copy: Path, undisturbed: Pat
     assert hashes(copy) == hashes(undisturbed)
 
 
+@pytest.mark.parametrize("damage", [cut, lambda p: p.write_bytes(b"")])
+def test_an_unfinished_folder_with_a_cut_shard_is_mended(copy: Path, undisturbed: Path, damage: Any) -> None:
+    (copy / "manifest.json").unlink()
+    damage(copy / "shard-00002.parquet")
+    assert write_shards(copy, plan(), Noise()) == 1
+    assert hashes(copy) == hashes(undisturbed)
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": "other", "rows": 0, "shards": []}', "\x00\xff"])
 def test_a_damaged_manifest(copy: Path, text: str) -> None:
     (copy / "manifest.json").write_text(text)
