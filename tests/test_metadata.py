@@ -158,19 +158,19 @@ def xmp(properties: dict[str, str]) -> bytes:
     ).encode()
 
 
-def stealth(text: str, *, band: str = "A", packed: bool = True, kind: str = "PNG") -> bytes:
+def stealth(text: str, *, band: str = "A", packed: bool = True, kind: str = "PNG", width: int = 150) -> bytes:
     """The stealth_pnginfo extension's way: bits down the columns, left to right."""
     name = {("A", True): "pngcomp", ("A", False): "pnginfo", ("RGB", True): "rgbcomp", ("RGB", False): "rgbinfo"}
     body = gzip.compress(text.encode()) if packed else text.encode()
     data = f"stealth_{name[band, packed]}".encode() + struct.pack(">I", 8 * len(body)) + body
     bits = np.unpackbits(np.frombuffer(data, np.uint8))
-    image = picture("RGBA" if band == "A" else "RGB", (150, 61))
+    image = picture("RGBA" if band == "A" else "RGB", (width, 61))
     pixels = np.array(image)
     channels = [3] if band == "A" else [0, 1, 2]
     lanes = pixels[..., channels].transpose(1, 0, 2).reshape(-1)  # x, then y, then channel
     assert bits.size <= lanes.size
     lanes[: bits.size] = lanes[: bits.size] & 0xFE | bits
-    pixels[..., channels] = lanes.reshape(150, 61, -1).transpose(1, 0, 2)
+    pixels[..., channels] = lanes.reshape(width, 61, -1).transpose(1, 0, 2)
     return _save(Image.fromarray(pixels), kind, **({"lossless": True, "exact": True} if kind == "WEBP" else {}))
 
 

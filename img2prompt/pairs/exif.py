@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator
 
 from PIL import ExifTags, Image
@@ -28,8 +29,10 @@ def read_exif(block: bytes) -> Iterator[tuple[str, str]]:
         return
     exif = Image.Exif()
     try:
-        exif.load(block if block.startswith(b"Exif\0\0") else b"Exif\0\0" + block)
-        values = [*exif.items(), *exif.get_ifd(_EXIF_IFD).items()]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of damage, of which the user can make nothing
+            exif.load(block if block.startswith(b"Exif\0\0") else b"Exif\0\0" + block)
+            values = [*exif.items(), *exif.get_ifd(_EXIF_IFD).items()]
     except Exception:  # Pillow's parser raises whatever damaged offsets lead to; a damaged block has no texts
         return
     for tag, value in values:

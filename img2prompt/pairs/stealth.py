@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from img2prompt.errors import MetadataError
 from img2prompt.pairs.containers import is_png, is_webp, png_header, webp_size
 from img2prompt.pairs.fields import Fields, inflate
 from img2prompt.pairs.values import parse_object
@@ -45,6 +46,8 @@ def read_stealth(data: bytes, max_pixels: int) -> Fields | None:
                 return None
             image.load()
             hidden = next((text for band in bands if (text := _read_band(image, band)) is not None), None)
+    except MetadataError:
+        raise
     except Exception:  # decoders raise anything on damaged input; whoever opens the picture says what is wrong
         return None
     return _fields(hidden) if hidden else None

@@ -87,8 +87,7 @@ def _result(graph: Graph, texts: Texts, node: Node, prompt: str) -> EmbeddedProm
     seeds = "seed|noise_seed|seed_value"
     main = _before(graph, node) if node.inputs.get("add_noise") in ("disable", False) else node
     width, height = (
-        number(side, r"(?:\w*_)?latent\w*|samples|.*pipe|pixels|images?|positive|width|height")
-        for side in ("width", "height")
+        number(side, r"(?:\w*_)?latent\w*|samples|.*pipe|pixels|images?|positive") for side in ("width", "height")
     )
     return embedded(
         "ComfyUI",
@@ -127,7 +126,7 @@ def _search(graph: Graph, start: Node, names: str, via: str, convert: Callable[[
     A link in a `names` input leads to a node whose own number counts, whatever that node calls it.
     """
     wanted, roads = re.compile(names, re.IGNORECASE), re.compile(via, re.IGNORECASE)
-    queue, seen = deque([(start, False)]), {start.id}
+    queue, seen = deque([(start, False)]), {(start.id, False)}
     while queue:
         node, is_source = queue.popleft()
         for name, value in node.inputs.items():
@@ -139,8 +138,8 @@ def _search(graph: Graph, start: Node, names: str, via: str, convert: Callable[[
         for name, link in node.links():
             into = wanted.fullmatch(name) is not None
             behind = graph.at(link) if into or roads.fullmatch(name) or is_source else None
-            if behind is not None and behind.id not in seen:
-                seen.add(behind.id)
+            if behind is not None and (behind.id, into or is_source) not in seen:
+                seen.add((behind.id, into or is_source))
                 queue.append((behind, into or is_source))
     return None
 
