@@ -20,10 +20,11 @@ import torch
 from open_clip import CoCa
 from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
-from img2prompt.errors import ConfigError, ModelError, OutputError
+from img2prompt.errors import ModelError, OutputError
 from img2prompt.models.checkpoint import CONFIG, WEIGHTS, Checkpoint, fill, find_checkpoint
+from img2prompt.models.freezing import freeze
 from img2prompt.models.tokenizer import (
     ClipTokenizer,
     CocaTokenizer,
@@ -221,64 +222,6 @@ def encode_images(loaded: LoadedCoca, images: Sequence[Image], *, draft: bool = 
     return torch.stack([transform(image) for image in images])  # (B,3,H,W)
 
 
-def freeze(model: CoCa, parts: Sequence[str]) -> int:
-    """Stops the training of named parts and puts them in evaluation mode.
-
-    Args:
-        model: the model.
-        parts: any of "image" (the whole vision tower), "image.stem", "image.0-5" or "image.3" (its blocks),
-            "pooler", "text", "text.0-5", "embedding" (of tokens), "decoder", "decoder.0-5" (self- and
-            cross-attention blocks), "vocabulary" (the last projection).
-
-    Returns:
-        The number of parameters (scalars) that are frozen now by these parts, each counted once.
-
-    Raises:
-        ConfigError: a name matches nothing.
-    """
-    frozen: dict[int, int] = {}
-    for part in parts:
-        members = _members(model, part)
-        parameters = [p for m in members for p in ([m] if isinstance(m, nn.Parameter) else list(m.parameters()))]
-        if not parameters:
-            raise ConfigError(f"cannot freeze {part!r}: no such part; try image, image.0-5, pooler, text, decoder")
-        for parameter in parameters:
-            parameter.requires_grad_(False)
-            frozen[id(parameter)] = parameter.numel()
-        for member in members:
-            if isinstance(member, nn.Module):
-                member.eval()
-    return sum(frozen.values())
-
-
-def _members(model: CoCa, part: str) -> list[nn.Module | nn.Parameter]:
-    visual, text, decoder = model.visual, model.text, model.text_decoder
-    whole: dict[str, list[nn.Module | nn.Parameter | None]] = {
-        "image": [visual],
-        "image.stem": [visual.conv1, visual.class_embedding, visual.positional_embedding, visual.ln_pre],
-        "pooler": [visual.attn_pool, visual.attn_pool_contrastive, visual.ln_post, visual.proj],
-        "text": [text],
-        "embedding": [text.token_embedding],
-        "decoder": [decoder],
-        "vocabulary": [decoder.text_projection],
-    }
-    if part in whole:
-        return [member for member in whole[part] if member is not None]
-    blocks = {
-        "image": [visual.transformer.resblocks],
-        "text": [text.transformer.resblocks],
-        "decoder": [decoder.resblocks, decoder.cross_attn],
-    }
-    name, _, span = part.partition(".")
-    first, dash, last = span.partition("-")
-    if name not in blocks or not first.isdigit() or (dash and not last.isdigit()):
-        return []
-    end = int(last or first)
-    if int(first) > end or end >= len(blocks[name][0]):
-        return []
-    return [block for stack in blocks[name] for block in list(stack)[int(first) : end + 1]]
-
-
 def _model_cfg(config: dict[str, Any]) -> dict[str, Any]:
     return deepcopy(config.get("model_cfg", config))
 
@@ -288,18 +231,16 @@ def _build(model_cfg: dict[str, Any], where: str) -> CoCa:
         raise ModelError(
             f"{where}: not a CoCa (vision_cfg, text_cfg and multimodal_cfg are needed); choose a coca model"
         )
-    vision, decoder = model_cfg["vision_cfg"], model_cfg["multimodal_cfg"]
-    if not vision.get("attentional_pool") and (
-        not vision.get("output_tokens") or vision.get("width", 768) != decoder.get("width", 512)
-    ):
+    vision, pool = model_cfg["vision_cfg"], model_cfg["vision_cfg"].get("attentional_pool")
+    if not pool and not vision.get("output_tokens"):
         raise ModelError(
-            f"{where}: without attentional_pool the decoder looks at the patches themselves: "
-            "vision_cfg needs output_tokens and the width of multimodal_cfg"
+            f"{where}: without attentional_pool, vision_cfg needs output_tokens for the decoder to look at"
         )
-    vision, text, multimodal = (model_cfg[key] for key in ("vision_cfg", "text_cfg", "multimodal_cfg"))
-    widths = {"embed_dim": model_cfg.get("embed_dim"), "text_cfg.width": text.get("width", 512)}
-    widths["multimodal_cfg.width"] = multimodal.get("width", 512)
-    if isinstance(vision["attentional_pool"], str):  # open_clip normalizes before it pools in these modes
+    # The decoder adds what it sees to what it reads, so these meet: pooled tokens, or else the patches themselves.
+    widths = {f"{key}.width": model_cfg[key].get("width", 512) for key in ("text_cfg", "multimodal_cfg")}
+    if pool:
+        widths["embed_dim"] = model_cfg.get("embed_dim")
+    if not pool or isinstance(pool, str):  # "parallel" and "cascade" normalize before they pool
         widths["vision_cfg.width"] = vision.get("width", 768)
     if len(set(widths.values())) != 1:
         raise ModelError(f"{where}: these must be equal: {', '.join(f'{k} {v}' for k, v in widths.items())}")

@@ -5,7 +5,8 @@
 
 Random weights need no download and cost what trained ones cost: no caption ends early, so every one runs to the full
 length. Runs alternate, ours and theirs, so that other load on the machine meets both; the reported times are medians
-of wall-clock seconds and include the vision tower.
+and include the vision tower. On a machine that other work shares, take --threads 1 and read the processor seconds
+(`times_less_cpu`): waiting for a turn is no part of them. The line's `load` says how busy the machine was.
 
 How open_clip's `generate` is made to run. open_clip 3.3.0 looks for `transformers.BeamSearchScorer`, which transformers
 5 no longer has, and then refuses every mode. Everything else it needs is still there. `enable_generate` gives it a
@@ -14,7 +15,7 @@ checked) and clears the refusal; not one line of open_clip's loop is changed. Wh
 it is used.
 
 What is checked. Greedy (their top-k = 1) and beam search: the token ids, after the end token is cut off. A mismatch
-counts only if it is no near-tie: the two hypotheses' scores differ by more than 1e-3. Top-p: open_clip draws with the
+can be a near-tie (see the tests, which compare the scores). Top-p: open_clip draws with the
 global generator, we with a seed for each image, so the timed texts differ by design; a second, untimed run draws
 with open_clip's own call from the same generator state and must then give the same tokens.
 
@@ -173,15 +174,15 @@ def multinomial(top_p: float) -> Callable[[torch.Tensor], torch.Tensor]:
     return drawn_by
 
 
-def seconds(run: Callable[[], Any]) -> tuple[float, Any]:
-    """Wall-clock seconds of `run`, and what it returned."""
+def seconds(run: Callable[[], Any]) -> tuple[float, float, Any]:
+    """Wall-clock seconds of `run`, the processor seconds of all its threads, and what it returned."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     result = run()
     if torch.cuda.is_available():
         torch.cuda.synchronize()
-    return time.perf_counter() - start, result
+    return time.perf_counter() - start, time.process_time() - busy, result
 
 
 def our_run(decoder: CachedDecoder, images: torch.Tensor, settings: Decoding, drawn_by: Any = None) -> list[list[int]]:
@@ -216,37 +217,42 @@ def measure(name: str, batch: int, mode: str, options: argparse.Namespace) -> di
     images = pixels.to(options.device, options.dtype)
     arguments, settings = MODES[mode]
     decoder = CachedDecoder(model)
-    ours: list[float] = []
-    theirs: list[float] = []
+    ours: list[tuple[float, float]] = []
+    theirs: list[tuple[float, float]] = []
     load = os.getloadavg()
     our_run(decoder, images[:1], settings)  # first touch of the weights
     our_tokens = our_run(decoder, images, settings)
     their_tokens: list[list[int]] = []
     for repeat in range(options.repeats):
         torch.manual_seed(2)
-        took, out = seconds(lambda: model.generate(images, seq_len=settings.max_tokens, **arguments))
-        theirs.append(took)
+        wall, busy, out = seconds(lambda: model.generate(images, seq_len=settings.max_tokens, **arguments))
+        theirs.append((wall, busy))
         their_tokens = [cut(row) for row in out.tolist()]
         for _ in range(1 if repeat or options.repeats > 1 else 3):
-            ours.append(seconds(lambda: our_run(decoder, images, settings))[0])
+            ours.append(seconds(lambda: our_run(decoder, images, settings))[:2])
     if mode == "top_p":
         torch.manual_seed(2)
         our_tokens = our_run(decoder, images, settings, multinomial(0.9))
     rows = batch * (settings.searched_beams if mode == "beam" else 1)
     floor = floor_seconds(model, images, rows, settings.max_tokens)
+    our_s, our_busy = (statistics.median(times) for times in zip(*ours, strict=True))
+    their_s, their_busy = (statistics.median(times) for times in zip(*theirs, strict=True))
     identical = sum(a == b for a, b in zip(our_tokens, their_tokens, strict=True))
     return {
         "model": name,
         "batch": batch,
         "mode": mode,
-        "ours_s": statistics.median(ours),
-        "open_clip_s": statistics.median(theirs),
-        "times_faster": statistics.median(theirs) / statistics.median(ours),
+        "ours_s": our_s,
+        "open_clip_s": their_s,
+        "times_faster": their_s / our_s,
+        "ours_cpu_s": our_busy,
+        "open_clip_cpu_s": their_busy,
+        "times_less_cpu": their_busy / our_busy,
         "identical": identical,
         "captions": batch,
         "floor_s": sum(floor.values()),
         **floor,
-        "ours_over_vision": statistics.median(ours) / floor["vision_s"],
+        "ours_over_vision": our_s / floor["vision_s"],
         "ours_all_s": ours,
         "open_clip_all_s": theirs,
         "load": [load, os.getloadavg()],
