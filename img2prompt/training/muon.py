@@ -67,7 +67,11 @@ class MuonAdamW(torch.optim.AdamW):
         for parameter in group["params"]:
             if parameter.grad is None:
                 continue
-            momentum = self.state[parameter].setdefault("momentum", torch.zeros_like(parameter))
+            state = self.state[parameter]
+            if not state:  # AdamW looks for a step in every state that it loads
+                state |= {"step": torch.zeros(()), "momentum": torch.zeros_like(parameter)}
+            state["step"] += 1
+            momentum = state["momentum"]
             momentum.lerp_(parameter.grad, 1 - self.momentum)
             update = parameter.grad.lerp(momentum, self.momentum)
             rows, columns = update.shape
