@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from img2prompt import __version__
+from img2prompt._version import __version__
 from img2prompt.errors import DataError, OutputError
 from img2prompt.pairs.atomic import sole_writer, write_atomically
 from img2prompt.pairs.manifest import FORMAT, check_shard, claim, json_bytes, read_manifest

@@ -90,5 +90,5 @@ def scene_json(scene: Scene) -> str:
         | {side: round(float(getattr(box, side)), 5) for side in ("x0", "y0", "x1", "y1")}
         for box in layout(scene)
     ]
-    # The object's last brace gives way to one more key: reading and writing it all again would cost more than the boxes.
+    # The object's last brace gives way to one more key: reading and writing it all again costs more than the boxes.
     return f'{scene.to_json().removesuffix("}")},"boxes":{json.dumps(boxes, separators=(",", ":"))}}}'
