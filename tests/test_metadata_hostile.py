@@ -150,18 +150,19 @@ def test_an_honest_field_beside_a_hostile_one_is_read() -> None:
     assert found is not None and found.seed == 1234567890
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from Linux's /proc")
 def test_a_bomb_stays_small(tmp_path: Path) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(_raw_text_chunk(b"parameters", b"\0" + bomb(300_000_000), b"zTXt"))
     code = (
-        "import resource, sys\nfrom img2prompt.pairs.metadata import read_prompt\n"
+        "import sys\nfrom img2prompt.pairs.metadata import read_prompt\n"
         "from img2prompt.errors import MetadataError\n"
         "try:\n    read_prompt(sys.argv[1])\nexcept MetadataError:\n"
-        "    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)\n"
+        "    print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))\n"
     )
     done = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    assert 0 < int(done.stdout) < 250, "MiB at the peak"
+    assert 0 < int(done.stdout) // 1024 < 200, "MiB at the peak"
 
 
 def test_what_comes_out_is_clean() -> None:
