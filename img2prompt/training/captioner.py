@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from img2prompt.errors import ConfigError, TrainingError
 from img2prompt.models.coca import freeze, load_coca, new_coca, save_coca
 from img2prompt.models.tokenizer import ClipTokenizer, CocaTokenizer, own_tokenizer
+from img2prompt.presets import resolve
 from img2prompt.training import optim
 from img2prompt.training.contrast import see_and_contrast
 from img2prompt.training.data import Batch, CaptionPairs
@@ -31,7 +32,7 @@ class Model:
     """What is trained.
 
     Attributes:
-        source: a model to start from: a folder, "hf-hub:..." or "ARCHITECTURE/TAG" that is on this machine.
+        source: a model to start from that is on this machine: a preset, a folder or "hf-hub:OWNER/NAME".
         config: or open_clip's model_cfg of a new one with random weights.
         vocab_size: tokens of a new model's own vocabulary, learned from the captions; None: CLIP's.
         mean: of the new model's pictures, per channel, of values in 0..1.
@@ -122,7 +123,7 @@ class CaptionTraining(LightningModule):
         self._see = torch.compile(see) if self.settings.compile else see
 
     def _load(self) -> None:
-        loaded = load_coca(str(self.settings.source))
+        loaded = load_coca(resolve(str(self.settings.source)).source)
         self.coca, self.config = loaded.model.train(), dict(loaded.config)
         self.tokenizer: CocaTokenizer = loaded.tokenizer
         self.vocabulary: Tokenizer | None = getattr(loaded.tokenizer, "inner", None)

@@ -95,12 +95,14 @@ def see(visual: Any, images: Tensor, keep: Tensor | None = None) -> Seen:
     x = run_blocks(visual.transformer, x)
     patches = x[:, 1:]
     pool = visual.attn_pool
+    has_own = visual.pool_type in ("tok", "avg")  # the first token or query is not for the decoder
     if pool is None:  # the decoder attends to the patches themselves
-        return Seen(patches, visual.ln_post(x)[:, 1:])
+        tokens = x[:, 1:] if has_own else x
+        return Seen(patches, tokens if visual.final_ln_after_pool else visual.ln_post(tokens))
     if visual.attn_pool_contrastive is not None:
         return Seen(patches, _pool(pool, visual.ln_post(x), pool.query))
-    # The first query is the contrastive one; queries do not see each other, so the others can go without it.
-    queries = pool.query[1:] if visual.pool_type == "tok" else pool.query
+    # Queries do not see each other, so the others can go without the first, the contrastive one.
+    queries = pool.query[1:] if has_own else pool.query
     return Seen(patches, visual.ln_post(_pool(pool, x, queries)))
 
 
