@@ -406,23 +406,23 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def bombs() -> dict[str, bytes]:
-    """Small files that would need gigabytes."""
-    big = (40_000, 40_000)
+    """Small files of 80 megapixels: over our limit and under Pillow's own, so that ours has to hold."""
+    big = (10_000, 8_000)
     png = png_header(*big) + encoded(picture(), "PNG")[33:]
     icon = struct.pack("<HHHBBBBHHII", 0, 1, 1, 16, 16, 0, 0, 1, 32, len(png), 22) + png
     gif = bytearray(encoded(picture(), "GIF"))
     at = gif.index(b",", 13 + 3 * 2 ** ((gif[10] & 7) + 1))
-    gif[at + 5 : at + 9] = struct.pack("<HH", 60_000, 60_000)  # the frame, not the screen
+    gif[at + 5 : at + 9] = struct.pack("<HH", *big)  # the frame, not the screen
     jpeg = bytearray(encoded(picture(), "JPEG"))
     at = jpeg.index(b"\xff\xc0") + 5
     jpeg[at : at + 4] = struct.pack(">HH", *big)
     webp = bytearray(
         encoded(Image.new("RGBA", (8, 8), (1, 2, 3, 4)), "WEBP", save_all=True, append_images=[picture(8, 8)])
     )
-    webp[24:30] = b"\xff\x3f\0\xff\x3f\0"
+    webp[24:30] = struct.pack("<HBHB", big[0] - 1, 0, big[1] - 1, 0)
     bmp = bytearray(encoded(picture(), "BMP"))
     bmp[18:26] = struct.pack("<ii", *big)
-    tile = tiff(np.zeros((4, 4), np.uint8), {322: 65_536, 323: 65_536, 324: 8, 325: 16, 259: 8})
+    tile = tiff(np.zeros((4, 4), np.uint8), {322: 10_000, 323: 8_000, 324: 8, 325: 16, 259: 8})
     small = bytearray(jpeg)
     small[at : at + 4] = struct.pack(">HH", 7_900, 7_900)
     scans = bytes(small[:-2]) + bytes(small[small.rindex(b"\xff\xda") : -2]) * 60 + b"\xff\xd9"
@@ -433,7 +433,7 @@ def bombs() -> dict[str, bytes]:
         "jpeg": bytes(jpeg),
         "webp": bytes(webp),
         "bmp": bytes(bmp),
-        "ppm": b"P6 40000 40000 255\n" + bytes(99),
+        "ppm": b"P6 10000 8000 255\n" + bytes(99),
         "tiff tile": tile,
         "jpeg scans": scans,
     }
