@@ -129,7 +129,7 @@ def broken(folder: Path, to: Path, part: str) -> str:
     elif part == "code":
         weights.unlink()
         with (to / "model.bin").open("wb") as file:
-            pickle.dump({"logit_scale": Path}, file)
+            pickle.dump({"logit_scale": Path}, file, protocol=2)
     elif part in ("shape", "missing", "extra"):
         state = load_file(weights)
         if part == "shape":

@@ -208,13 +208,17 @@ def test_a_seeded_caption_is_the_same_alone_and_in_a_batch(search: Decoding) -> 
     assert [h.tokens for h in other[0]] != [h.tokens for h in batch[0]]
 
 
+def many_uniforms(rows: int) -> torch.Tensor:
+    """What `uniforms` gives, in one piece: (rows, trials + 1)."""
+    trials = uniforms([0], 1, 1).shape[2]
+    return torch.rand(rows, trials, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+
 @pytest.mark.parametrize(("top_p", "temperature"), [(0.9, 1.0), (0.3, 1.0), (0.05, 1.0), (0.8, 2.0)])
 def test_draws_follow_the_nucleus_without_a_sort(top_p: float, temperature: float) -> None:
     row = torch.randn(1, 50, generator=torch.Generator().manual_seed(0)) * 2
     count = 20_000
-    drawn = draw(
-        row.expand(count, -1), uniforms(range(count), 1, 1)[:, 0], temperature=temperature, top_k=None, top_p=top_p
-    )
+    drawn = draw(row.expand(count, -1), many_uniforms(count), temperature=temperature, top_k=None, top_p=top_p)
     expected = (TopPLogitsWarper(top_p)(None, row) / temperature).softmax(-1)[0]
     seen = drawn.bincount(minlength=50) / count
     assert not (seen[expected == 0] > 0).any()
@@ -223,7 +227,7 @@ def test_draws_follow_the_nucleus_without_a_sort(top_p: float, temperature: floa
 
 def test_draws_of_top_k_and_of_everything_follow_their_distributions() -> None:
     row, count = torch.randn(1, 50, generator=torch.Generator().manual_seed(1)), 20_000
-    random = uniforms(range(count), 1, 1)[:, 0]
+    random = many_uniforms(count)
     for top_k, top_p in ((None, None), (5, None), (20, 0.5)):
         kept = row if top_k is None else row.masked_fill(row < row.topk(top_k).values[:, -1:], -torch.inf)
         kept = kept if top_p is None else TopPLogitsWarper(top_p)(None, kept)
@@ -259,7 +263,7 @@ def test_groups_with_a_penalty_differ_and_candidates_come_best_first() -> None:
     [
         {"strategy": "best"},
         {"max_tokens": 5},
-        {"beams": 1, "groups": 1},
+        {"groups": 1, "beams": 1},
         {"beams": 5, "groups": 2},
         {"temperature": 0.0},
         {"top_p": 0.0},
@@ -318,7 +322,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> CocaCaptioner:
         loss.backward()
         learner.step()
     loaded.model.eval()
-    assert float(loss.detach()) < 0.1
+    assert float(loss.detach()) < 0.2  # the first word of three texts of one picture cannot be known: 0.12
     return CocaCaptioner(loaded)
 
 
