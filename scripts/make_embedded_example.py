@@ -1,4 +1,4 @@
-"""Draws imgs/embedded-prompt.png: a seascape at sunset that carries its prompt as AUTOMATIC1111 would write it.
+"""Draws imgs/examples/embedded-prompt.png, a seascape at sunset that carries its prompt as AUTOMATIC1111 would write it.
 
     python scripts/make_embedded_example.py [OUT.png]
 
@@ -89,4 +89,5 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parents[1] / "imgs" / "embedded-prompt.png")
+    default = Path(__file__).parents[1] / "imgs" / "examples" / "embedded-prompt.png"
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else default)

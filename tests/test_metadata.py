@@ -30,7 +30,7 @@ from img2prompt.pairs.metadata import read_prompt
 from img2prompt.results import EmbeddedPrompt
 
 REAL = Path(__file__).parents[2] / "shared" / "data" / "embedded_prompts" / "comfyui"
-EXAMPLE = Path(__file__).parents[1] / "imgs" / "embedded-prompt.png"
+EXAMPLE = Path(__file__).parents[1] / "imgs" / "examples" / "embedded-prompt.png"
 
 PROMPT = 'a fox, (fur:1.2), "quoted", 狐 🦊,\nBREAK second line: with a colon, Negative prompt: inside'
 INFOTEXT = (
