@@ -1,4 +1,4 @@
-"""Draws imgs/examples/embedded-prompt.png, a seascape at sunset that carries its prompt as AUTOMATIC1111 would write it.
+"""Draws imgs/examples/embedded-prompt.png: a sunset at sea that carries its prompt as AUTOMATIC1111 would write it.
 
     python scripts/make_embedded_example.py [OUT.png]
 
