@@ -27,6 +27,7 @@ class Handler(BaseHTTPRequestHandler):
     """One path, one behaviour."""
 
     sent_bytes = 0
+    requests = 0
     authorization: str | None = None
 
     def log_message(self, *args: object) -> None:
@@ -64,6 +65,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
+        Handler.requests += 1
         Handler.authorization = self.headers.get("Authorization")
         answers: dict[str, Callable[[], object]] = {
             "/good.png": lambda: self._answer(png()),
@@ -138,7 +140,9 @@ def test_what_is_no_picture_says_so(site: str) -> None:
 
 def test_redirects_end_somewhere(site: str) -> None:
     for path in ("/loop", "/chain"):
+        Handler.requests = 0
         error = failure(site + path)
+        assert Handler.requests == 6
         assert isinstance(error, FetchError) and "redirects more than 5 times" in str(error)
     for path in ("/to-file", "/to-ftp"):
         error = failure(site + path)
