@@ -98,4 +98,5 @@ def fogged(picture: FloatArray, scene: Scene, amount: float) -> FloatArray:
     banks = np.clip(0.45 + 0.75 * cut(noise(px, 3), px, scene.seed) - 0.35 * np.abs(y - 0.5), 0, 0.95) * np.float32(
         amount
     )
-    return picture + (colour - picture) * banks
+    veiled: FloatArray = picture + (colour - picture) * banks
+    return veiled

@@ -172,7 +172,8 @@ def _rest(upper: Box, lower: Box, shift: float) -> float:
     feet = (MASK_PX - under[::-1].argmax(axis=0)) / MASK_PX * upper.y1
     x = lower.x1 / 2 + shift * lower.x1 + ((columns + 0.5) / MASK_PX - 0.5) * upper.x1
     over = np.floor(x / lower.x1 * MASK_PX).astype(int)
-    within = (over >= 0) & (over < MASK_PX) & under.any(axis=0)[columns]
+    carries = np.asarray(under.any(axis=0))
+    within = (over >= 0) & (over < MASK_PX) & carries[columns]
     if not within.any():
         return 0.02 * lower.y1
     tops = silhouette(lower.kind, lower.flip).argmax(axis=0)[over[within]] / MASK_PX * lower.y1

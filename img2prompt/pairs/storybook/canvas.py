@@ -23,6 +23,7 @@ LIGHT: dict[str, tuple[float, float, float]] = {  # time -> what is left of red,
     "sunset": (1.0, 0.74, 0.62),
     "night": (0.38, 0.45, 0.68),
 }
+CLOUDS: dict[str, Colour] = {"day": (255, 255, 255), "sunset": (255, 196, 150), "night": (62, 72, 118)}
 CLOUD_COVER: Colour = (128, 138, 152)  # what rain and fog make of the sky
 
 
@@ -102,7 +103,7 @@ class Canvas:
         self.disc(x, y, 0.065, (255, 238, 150))
 
     def _clouds(self, bottom: float) -> None:
-        tint: Colour = {"day": (255, 255, 255), "sunset": (255, 196, 150), "night": (62, 72, 118)}[self.scene.time]  # type: ignore[assignment]
+        tint = CLOUDS[self.scene.time]
         many = self.rng.randint(1, 3)
         if self.scene.weather in ("rain", "snow"):
             tint, many = mixed(tint, (84, 92, 108), 0.75 if self.scene.weather == "rain" else 0.3), 7

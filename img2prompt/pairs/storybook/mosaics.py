@@ -51,9 +51,9 @@ def _sites(cells: int, variant: int) -> FloatArray:
     """Jittered points of a honeycomb over a little more than the unit square, (N,2)."""
     rng = np.random.default_rng(cells * 17 + variant)
     lines = np.arange(-1, cells + 2, dtype=np.float32)
-    x, y = np.meshgrid(lines, lines)
-    x = x + 0.5 * (y % 2) + rng.uniform(-0.33, 0.33, x.shape)
-    y = y + rng.uniform(-0.33, 0.33, y.shape)
+    columns, rows = np.meshgrid(lines, lines)
+    x = columns + 0.5 * (rows % 2) + rng.uniform(-0.33, 0.33, columns.shape)
+    y = rows + rng.uniform(-0.33, 0.33, rows.shape)
     return np.stack([x.ravel(), y.ravel()], axis=-1).astype(np.float32) / cells
 
 
@@ -69,7 +69,8 @@ def _net(px: int, cells: int, variant: int, facets: bool) -> IntArray:
         return np.asarray(picture).astype(np.intp)
     x, y = coordinates(px)
     points = np.stack(np.broadcast_arrays(x, y), axis=-1).reshape(-1, 2)
-    return spatial.cKDTree(sites).query(points)[1].reshape(px, px).astype(np.intp)
+    nearest: IntArray = spatial.cKDTree(sites).query(points)[1].reshape(px, px).astype(np.intp)
+    return nearest
 
 
 def low_poly(plate: Plate) -> FloatArray:
@@ -110,7 +111,8 @@ def stained_glass(plate: Plate) -> FloatArray:
     net = np.where(plate.objects > 0, -plate.objects.astype(np.intp), behind)
     lead = to_array(Image.fromarray(borders(net)).filter(ImageFilter.BoxBlur(0.0055 * px)))
     line = np.maximum(np.clip(lead * (1.5 * max(1.0, px / 128)), 0, 1), plate.outlines(0.013))
-    return glass * (1 - line) + 0.07 * line
+    window: FloatArray = glass * (1 - line) + 0.07 * line
+    return window
 
 
 def paper_cut_out(plate: Plate) -> FloatArray:
@@ -130,4 +132,5 @@ def paper_cut_out(plate: Plate) -> FloatArray:
     cream = rgb(0.985, 0.97, 0.94)
     sheet = sheet + (cream - sheet) * (rim * (1 - plate.mask))
     sheet = sheet + (posterised(vivid, 7) - sheet) * plate.mask
-    return sheet * (1 + 0.032 * cut(grain(px), px, plate.seed))
+    collage: FloatArray = sheet * (1 + 0.032 * cut(grain(px), px, plate.seed))
+    return collage

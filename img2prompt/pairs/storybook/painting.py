@@ -6,13 +6,14 @@ Arrays are float32 in 0-1; colour pictures are planar, (3,px,px), which numpy wo
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 from scipy import ndimage
 
-FloatArray = npt.NDArray[np.float32]
+FloatArray = npt.NDArray[np.floating[Any]]  # float32, or float64 where a mask of bool took part
 IntArray = npt.NDArray[np.intp]
 Colour = tuple[int, int, int]
 
@@ -74,7 +75,8 @@ def glow(array: FloatArray, share: float) -> FloatArray:
 
 def grey(picture: FloatArray) -> FloatArray:
     """Luma of (3,px,px)."""
-    return picture[0] * np.float32(0.299) + picture[1] * np.float32(0.587) + picture[2] * np.float32(0.114)
+    luma: FloatArray = picture[0] * np.float32(0.299) + picture[1] * np.float32(0.587) + picture[2] * np.float32(0.114)
+    return luma
 
 
 def edges(plane: FloatArray) -> FloatArray:
@@ -130,4 +132,5 @@ def rgb(red: float, green: float, blue: float) -> FloatArray:
 
 def posterised(picture: FloatArray, levels: int) -> FloatArray:
     """Every channel in so many even steps."""
-    return np.rint(picture * np.float32(levels - 1)) * np.float32(1 / (levels - 1))
+    stepped: FloatArray = np.rint(picture * np.float32(levels - 1)) * np.float32(1 / (levels - 1))
+    return stepped

@@ -23,13 +23,15 @@ class Plate:
     @property
     def px(self) -> int:
         """The side in pixels."""
-        return self.picture.shape[-1]
+        side: int = self.picture.shape[-1]
+        return side
 
     def outlines(self, width: float) -> FloatArray:
         """The contours of all objects as soft lines about `width` of the side wide, (px,px) in 0-1."""
         ids = self.objects
         soft = to_array(Image.fromarray(borders(ids)).filter(ImageFilter.BoxBlur(width * 0.6 * self.px)))
-        return np.clip(soft * (max(1.0, width * self.px) * 1.4), 0, 1)
+        lines: FloatArray = np.clip(soft * (max(1.0, width * self.px) * 1.4), 0, 1)
+        return lines
 
 
 def borders(ids: npt.NDArray[np.integer]) -> npt.NDArray[np.uint8]:

@@ -61,7 +61,8 @@ def watercolor(plate: Plate) -> FloatArray:
     )
     bare = np.clip((0.03 - distance) * 60, 0, 1)
     paper = rgb(0.985, 0.975, 0.95) - 0.02 * rough
-    return painted + (paper - painted) * bare
+    page: FloatArray = painted + (paper - painted) * bare
+    return page
 
 
 @lru_cache(maxsize=4)
@@ -126,7 +127,8 @@ def pencil_sketch(plate: Plate) -> FloatArray:
     rough = cut(grain(px), px, plate.seed)
     dark = np.clip(dark, 0, 0.93) * (0.9 + 0.12 * rough) + 0.16 * (1 - tone)
     sheet = (0.965 - 0.012 * rough) * (1 - np.clip(dark, 0, 0.92))
-    return sheet * rgb(1.0, 0.995, 0.975)
+    drawing: FloatArray = sheet * rgb(1.0, 0.995, 0.975)
+    return drawing
 
 
 @lru_cache(maxsize=4)
@@ -140,7 +142,8 @@ def _plan_sheet(px: int) -> FloatArray:
     frame = ((edge > 0.022) & (edge < 0.022 + 2 * width)) * 0.75
     white = np.maximum(np.maximum(fine, coarse), frame)
     blue = rgb(0.086, 0.243, 0.541) * (0.86 + 0.28 * cut(noise(px, 3), px, 0))
-    return (blue + (1 - blue) * white).astype(np.float32)
+    plan: FloatArray = (blue + (1 - blue) * white).astype(np.float32)
+    return plan
 
 
 def blueprint(plate: Plate) -> FloatArray:
@@ -151,11 +154,12 @@ def blueprint(plate: Plate) -> FloatArray:
     line = line * (0.62 + 0.38 * plate.mask) + 0.10 * luma * plate.mask
     sheet = _plan_sheet(plate.px)
     sheet = sheet - 0.05 * plate.mask
-    return sheet + (rgb(0.93, 0.97, 1.0) - sheet) * np.clip(line, 0, 1)
+    plan: FloatArray = sheet + (rgb(0.93, 0.97, 1.0) - sheet) * np.clip(line, 0, 1)
+    return plan
 
 
 @lru_cache(maxsize=4)
-def _print_frame(px: int) -> tuple[FloatArray, FloatArray]:
+def _sheetframe(px: int) -> tuple[FloatArray, FloatArray]:
     """The vignette and the white border of an old print, (px,px) each."""
     x, y = coordinates(px)
     vignette = 1.06 - 0.95 * ((x - 0.5) ** 2 + (y - 0.5) ** 2) ** 1.25
@@ -173,14 +177,15 @@ def _toned(tone: FloatArray) -> FloatArray:
 def vintage_photograph(plate: Plate) -> FloatArray:
     """Faded sepia with grain, a vignette, dust and a white border."""
     px = plate.px
-    vignette, border = _print_frame(px)
+    vignette, border = _sheetframe(px)
     luma = grey(plate.picture)
     tone = (0.06 + 0.90 * luma) * vignette + 0.022 * cut(grain(px), px, plate.seed)
     tone += 0.10 * (cut(noise(px, 2), px, plate.seed) - 0.5)
     tone += 0.35 * (cut(grain(px), px, plate.seed + 17) > 3.1)
     sepia = 0.04 + 0.93 * _toned(np.clip(tone, 0, 1))
     paper = rgb(0.95, 0.92, 0.84)
-    return sepia + (paper - sepia) * border
+    sheet: FloatArray = sepia + (paper - sepia) * border
+    return sheet
 
 
 @lru_cache(maxsize=4)
@@ -189,7 +194,8 @@ def _dots(px: int) -> FloatArray:
     x, y = coordinates(px)
     turn = 2 * np.pi / (0.036 * 2**0.5)
     screen = 0.5 + 0.25 * (np.cos((x + y) * turn) + np.cos((x - y) * turn))
-    return screen.astype(np.float32)
+    dots: FloatArray = screen.astype(np.float32)
+    return dots
 
 
 def comic_book(plate: Plate) -> FloatArray:
@@ -205,7 +211,8 @@ def comic_book(plate: Plate) -> FloatArray:
     page = page + (1 - page) * bright
     line = np.clip(edges(luma) * 2.0 - 0.6, 0, 1)
     line = np.maximum(line, plate.outlines(0.0075))
-    return page * (1 - 0.96 * line)
+    inked: FloatArray = page * (1 - 0.96 * line)
+    return inked
 
 
 def neon(plate: Plate) -> FloatArray:
@@ -218,7 +225,8 @@ def neon(plate: Plate) -> FloatArray:
     lit = tube * line
     halo = (blurred(lit, 0.018) * 0.9 + glow(lit, 0.035)) * (1 - 0.45 * plate.mask)
     dim = saturated(plate.picture, 1.35) * (0.27 + 0.38 * plate.mask)
-    return dim + lit * 0.9 + halo
+    shining: FloatArray = dim + lit * 0.9 + halo
+    return shining
 
 
 STYLE_PAINTERS: dict[str, Callable[[Plate], FloatArray]] = {
