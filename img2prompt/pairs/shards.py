@@ -250,4 +250,6 @@ def _write_manifest(root: Path, plan: ShardPlan) -> None:
     for name, rows in plan.shards().items():
         data = (root / name).read_bytes()
         shards.append({"file": name, "rows": len(rows), "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
+    for rest in root.glob(".*.tmp"):  # a killed run's worker may have died only after this run began
+        rest.unlink(missing_ok=True)
     write_atomically(root / "manifest.json", json_bytes({**plan.to_dict(), "shards": shards}))
