@@ -1,4 +1,4 @@
-"""How far a prediction can be trusted: the caption's likelihood, and how far the picture lies from a model's world.
+"""How far a prediction can be trusted: the caption's likelihood, and whether the picture belongs to a model's world.
 
 A model folder may hold a calibration (confidence.json, confidence.safetensors), made by scripts/fit_confidence.py.
 Without one, confidence is the caption's mean token probability, and nothing is said about the model's world.
@@ -10,21 +10,17 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from img2prompt.errors import PresetError
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 Array = NDArray[np.float64]
 
 SETTINGS, ARRAYS = "confidence.json", "confidence.safetensors"
-EVIDENCE = ("feature_distance", "pixel_distance", "log_likelihood")
-STATISTICS_PX = 96  # pictures are looked at in this size for `pixel_statistics`
+EVIDENCE = ("feature_probe", "feature_distance", "log_likelihood")
 
 
 @dataclass(frozen=True)
@@ -62,25 +58,24 @@ class Calibration:
     """What turns evidence about a prediction into a confidence."""
 
     features: Gaussian  # of the captioner's image features on pictures of its world
-    pixels: Gaussian  # of `pixel_statistics` on the same pictures
+    probe: Array  # (D,), direction in the features that tells its world from other pictures
+    probe_bias: float
     weights: Array  # (3,), in the order of EVIDENCE
     bias: float
     threshold: float  # below it a picture is called outside of the model's world
 
-    def evidence(self, features: Array, statistics: Array, log_likelihoods: Array) -> Array:
+    def evidence(self, features: Array, log_likelihoods: Array) -> Array:
         """The columns of EVIDENCE.
 
         Args:
             features: (B,D), the captioner's image features.
-            statistics: (B,P), `pixel_statistics` of the same pictures.
             log_likelihoods: (B,), mean natural log-likelihood of a token of the caption.
 
         Returns:
             (B,3).
         """
-        return np.stack(
-            [self.features.log_distance(features), self.pixels.log_distance(statistics), log_likelihoods], axis=1
-        )
+        probed = features @ self.probe + self.probe_bias
+        return np.stack([probed, self.features.log_distance(features), log_likelihoods], axis=1)
 
     def confidence(self, evidence: Array) -> Array:
         """Probability (B,) that the picture belongs to the model's world, so that the prompt can be right."""
@@ -112,34 +107,6 @@ def fit_logistic(rows: Array, labels: Array, ridge: float = 1e-3) -> tuple[Array
     return weights, float(beta[-1] - weights @ centre)
 
 
-def pixel_statistics(image: Image) -> Array:
-    """What a picture looks like without knowing what it shows: colours, edges, texture at several scales.
-
-    Args:
-        image: RGB, any size.
-
-    Returns:
-        (P,) float64; the same for the same picture at any size, nearly.
-    """
-    from PIL.Image import Resampling
-
-    small = image.resize((STATISTICS_PX, STATISTICS_PX), Resampling.BOX, reducing_gap=2.0)
-    rgb = np.asarray(small, dtype=np.float64) / 255  # (96,96,3)
-    grey = rgb @ np.array([0.299, 0.587, 0.114])
-    chroma = rgb.max(axis=2) - rgb.min(axis=2)
-    values = [*rgb.mean(axis=(0, 1)), *rgb.std(axis=(0, 1)), chroma.mean(), chroma.std()]
-    level = grey
-    for _ in range(3):  # edges at full, half and quarter size: textures of photographs live on all of them
-        edges = np.hypot(np.diff(level, axis=0)[:, :-1], np.diff(level, axis=1)[:-1])
-        values += [np.log(edges.mean() + 1e-4), *np.log(np.quantile(edges, (0.25, 0.5, 0.9)) + 1e-4)]
-        values.append(float((edges < 0.004).mean()))  # share of flat ground
-        level = (level[::2, ::2] + level[1::2, ::2] + level[::2, 1::2] + level[1::2, 1::2]) / 4
-    codes = (rgb * 7.999).astype(int) @ np.array([64, 8, 1])
-    shares = np.bincount(codes.ravel(), minlength=512) / codes.size
-    values.append(float(-(shares[shares > 0] * np.log(shares[shares > 0])).sum()))  # entropy of the palette
-    return np.array(values)
-
-
 def save_calibration(calibration: Calibration, folder: Path, facts: dict[str, Any]) -> None:
     """Writes the calibration into a model folder; `facts` says how it was made and what it reached."""
     from safetensors.numpy import save_file
@@ -147,13 +114,13 @@ def save_calibration(calibration: Calibration, folder: Path, facts: dict[str, An
     arrays = {
         "features.mean": calibration.features.mean,
         "features.whitening": calibration.features.whitening,
-        "pixels.mean": calibration.pixels.mean,
-        "pixels.whitening": calibration.pixels.whitening,
+        "probe": calibration.probe,
     }
     save_file({name: np.ascontiguousarray(a, dtype=np.float32) for name, a in arrays.items()}, folder / ARRAYS)
     settings = {
         "weights": dict(zip(EVIDENCE, calibration.weights.tolist(), strict=True)),
         "bias": calibration.bias,
+        "probe_bias": calibration.probe_bias,
         "threshold": calibration.threshold,
         "made_by": facts,
     }
@@ -176,7 +143,8 @@ def load_calibration(folder: Path) -> Calibration | None:
         arrays = {name: a.astype(np.float64) for name, a in load_file(folder / ARRAYS).items()}
         return Calibration(
             features=Gaussian(arrays["features.mean"], arrays["features.whitening"]),
-            pixels=Gaussian(arrays["pixels.mean"], arrays["pixels.whitening"]),
+            probe=arrays["probe"],
+            probe_bias=float(settings["probe_bias"]),
             weights=np.array([float(settings["weights"][name]) for name in EVIDENCE]),
             bias=float(settings["bias"]),
             threshold=float(settings["threshold"]),

@@ -15,8 +15,6 @@ from img2prompt.reading import Opened, Reader
 from img2prompt.results import Candidate, EmbeddedPrompt, Failed, Prediction
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from img2prompt.confidence import Calibration
     from img2prompt.models.generation import Captions, CocaCaptioner
 
@@ -173,7 +171,7 @@ class Predictor:
             if type(error).__name__ != "OutOfMemoryError":
                 raise
             raise ConfigError(f"out of memory with {len(images)} pictures at once; use a smaller batch size") from error
-        confidences = self._confidences(images, captions)
+        confidences = self._confidences(captions)
         seconds = (time.perf_counter() - start) / len(opened)
         for o, row, (confidence, in_domain) in zip(opened, captions.candidates, confidences, strict=True):
             row = tuple(_cleaned(candidate) for candidate in row)
@@ -188,17 +186,14 @@ class Predictor:
                 seconds=o.seconds + seconds,
             )
 
-    def _confidences(self, images: list[Image.Image], captions: Captions) -> list[tuple[float, bool | None]]:
+    def _confidences(self, captions: Captions) -> list[tuple[float, bool | None]]:
         """Confidence of each picture's best caption, and whether the picture belongs to the model's world."""
         import numpy as np
-
-        from img2prompt.confidence import pixel_statistics
 
         per_token = np.array([row[0].log_likelihood / max(row[0].token_count, 1) for row in captions.candidates])
         if self.calibration is None:
             return [(float(p), None) for p in np.exp(np.minimum(per_token, 0))]
-        statistics = np.stack([pixel_statistics(image) for image in images])
-        evidence = self.calibration.evidence(captions.features.double().numpy(), statistics, per_token)
+        evidence = self.calibration.evidence(captions.features.double().numpy(), per_token)
         scores = self.calibration.confidence(evidence)
         return [(float(score), bool(score >= self.calibration.threshold)) for score in scores]
 

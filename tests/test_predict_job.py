@@ -301,11 +301,11 @@ def test_the_fallback_says_what_it_knows(
 
 
 def test_outside_of_the_models_world_is_said(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from test_predictor import calibrated
+    from test_predictor import calibrated, static
 
     located = calibrated(tmp_path / "m").located
     noise = tmp_path / "noise.png"
-    __import__("PIL.Image").Image.effect_noise((64, 64), 100).save(noise)
+    static(200).save(noise)
     assert run(noise, "--preset", located.source, "--json") == 0
     out = capsys.readouterr()
     assert json.loads(out.out)["in_domain"] is False

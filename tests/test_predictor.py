@@ -17,11 +17,9 @@ from tiny_model import picture, save_model, save_with_prompt
 
 import img2prompt
 from img2prompt.confidence import (
-    Calibration,
     fit_gaussian,
     fit_logistic,
     load_calibration,
-    pixel_statistics,
     save_calibration,
 )
 from img2prompt.errors import ConfigError, ImageNotFound, MetadataError, PresetError
@@ -178,33 +176,32 @@ def test_control_characters_never_come_out() -> None:
 
 
 def calibrated(folder: Path, px: int = 64) -> Predictor:
-    """The tiny model with a calibration: smooth pictures are its world, static is not."""
-    save_model(folder)
-    plain = Predictor.from_preset(str(folder), device="cpu")
-    rng = np.random.default_rng(0)
-    inside = [picture(seed, px) for seed in range(40)]
-    outside = [Image.fromarray(rng.integers(0, 255, (px, px, 3), dtype=np.uint8)) for _ in range(20)]
-
-    def seen(images: list[Image.Image]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        captions = plain.captioner.describe_many(images)
-        likelihoods = np.array([row[0].log_likelihood / row[0].token_count for row in captions.candidates])
-        return captions.features.double().numpy(), np.stack([pixel_statistics(i) for i in images]), likelihoods
-
-    known = seen(inside)
-    bare = Calibration(fit_gaussian(known[0]), fit_gaussian(known[1]), np.zeros(3), 0.0, 0.5)
-    evidence = np.vstack([bare.evidence(*known), bare.evidence(*seen(outside))])
-    weights, bias = fit_logistic(evidence, np.repeat([1.0, 0.0], [40, 20]))
-    save_calibration(Calibration(bare.features, bare.pixels, weights, bias, 0.5), folder, {"pictures": 60})
+    """The tiny model, calibrated as scripts/fit_confidence.py does it: smooth pictures are its world, static is not."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+    try:
+        from fit_confidence import fit, look
+    finally:
+        sys.path.pop(0)
+    plain = Predictor.from_preset(str(save_model(folder)), device="cpu")
+    inside = look(plain, (picture(seed, px) for seed in range(90)))
+    outside = look(plain, (static(seed, px) for seed in range(45)))
+    save_calibration(fit(inside, outside), folder, {"pictures": 135})
     return Predictor.from_preset(str(folder), device="cpu")
+
+
+def static(seed: int, px: int = 64) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (px, px, 3), dtype=np.uint8))
 
 
 def test_calibrated_confidence(tmp_path: Path) -> None:
     predictor = calibrated(tmp_path / "m")
-    inside = predictor.predict(png(100))
-    static = np.random.default_rng(9).integers(0, 255, (64, 64, 3), dtype=np.uint8)
-    outside = predictor.predict(Image.fromarray(static))
-    assert inside.in_domain is True and inside.confidence > 0.5
-    assert outside.in_domain is False and outside.confidence < 0.1
+    inside = [predictor.predict(picture(seed)) for seed in range(100, 108)]
+    outside = [predictor.predict(static(seed)) for seed in range(100, 108)]
+    assert sum(row.in_domain is True for row in inside) >= 7
+    assert (
+        sum(row.in_domain is False for row in outside) >= 5
+    )  # the threshold keeps pictures of the world, first of all
+    assert np.median([row.confidence for row in inside]) > max(row.confidence for row in outside)
     again = load_calibration(tmp_path / "m")
     assert again is not None and again.weights == pytest.approx(predictor.calibration.weights)
 
