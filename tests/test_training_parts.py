@@ -18,12 +18,13 @@ from img2prompt.models.coca import new_coca
 from img2prompt.models.tokenizer import own_tokenizer, train_tokenizer
 from img2prompt.pairs.shards import ShardPlan, write_shards
 from img2prompt.training import optim
-from img2prompt.training.data import CaptionPairs, Decoding, PairSet, Source
+from img2prompt.training.data import CaptionPairs, Decoding, Source
 from img2prompt.training.decoding import DecodingLoader
 from img2prompt.training.forward import Seen
 from img2prompt.training.grounding import Grounding, Heads
 from img2prompt.training.grounding_targets import KIND_INDEX, targets_of
 from img2prompt.training.muon import MuonAdamW, orthogonalised
+from img2prompt.training.pair_set import PairSet
 from img2prompt.training.pixels import decode_once
 from img2prompt.training.plan import Manner
 from img2prompt.training.texts import tokenise

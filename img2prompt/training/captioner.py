@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,55 +19,13 @@ from img2prompt.models.tokenizer import ClipTokenizer, CocaTokenizer, own_tokeni
 from img2prompt.presets import resolve
 from img2prompt.training import optim
 from img2prompt.training.contrast import see_and_contrast
-from img2prompt.training.data import Batch, CaptionPairs
+from img2prompt.training.data import CaptionPairs
 from img2prompt.training.forward import decode, see
 from img2prompt.training.grounding import Grounding, Heads
 from img2prompt.training.judging import Judge, write_captions
+from img2prompt.training.pair_set import Batch
+from img2prompt.training.settings import Loss, Model
 from img2prompt.training.windows import windows_around
-
-
-@dataclass(frozen=True)
-class Model:
-    """What is trained.
-
-    Attributes:
-        source: a model to start from that is on this machine: a preset, a folder or "hf-hub:OWNER/NAME".
-        config: or open_clip's model_cfg of a new one with random weights.
-        vocab_size: tokens of a new model's own vocabulary, learned from the captions; None: CLIP's.
-        mean: of the new model's pictures, per channel, of values in 0..1.
-        std: likewise.
-        freeze: parts that do not train, as `img2prompt.models.coca.freeze` names them.
-        grad_checkpointing: recompute activations in the backward pass: less memory, a third more time.
-        compile: torch.compile the vision tower.
-        seed: of random weights.
-    """
-
-    source: str | None = None
-    config: dict[str, Any] | None = None
-    vocab_size: int | None = None
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    freeze: list[str] = field(default_factory=list)
-    grad_checkpointing: bool = False
-    compile: bool = False
-    seed: int = 42
-
-
-@dataclass(frozen=True)
-class Loss:
-    """Weights of the losses.
-
-    Attributes:
-        caption: cross-entropy of the caption's tokens after the prefix.
-        contrastive: CLIP's loss; at 0 nothing of its side is computed.
-        label_smoothing: of the caption loss.
-        caption_from: share of the run before which only grounding trains and no text is computed.
-    """
-
-    caption: float = 1.0
-    contrastive: float = 0.0
-    label_smoothing: float = 0.0
-    caption_from: float = 0.0
 
 
 class CaptionTraining(LightningModule):
@@ -85,7 +42,7 @@ class CaptionTraining(LightningModule):
     def __init__(
         self,
         model: Model,
-        loss: Loss = Loss(),
+        loss: Loss = Loss(),  # noqa: B008 - frozen
         grounding: Grounding = Grounding(),  # noqa: B008
         optimiser: optim.Optimiser = optim.Optimiser(),  # noqa: B008
         validate_captions: int = 200,
