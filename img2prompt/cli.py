@@ -7,6 +7,7 @@ import importlib
 import logging
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,8 @@ def _checked(path: str, action: argparse.Action, value: Any) -> Any:
 
 
 def _configure_logging() -> None:
+    # What Pillow thinks of a damaged file is said once, by the image door's error.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
 
 
