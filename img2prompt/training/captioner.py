@@ -112,7 +112,7 @@ class CaptionTraining(LightningModule):
         share = self.global_step / max(1, self.trainer.max_steps)
         losses = self.losses(batch, captions=share >= self.loss.caption_from)
         total = self.total(losses, share)
-        logs = index % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]
+        logs = (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]  # as Lightning
         if (logs or total.device.type == "cpu") and not torch.isfinite(total):
             parts = ", ".join(f"{name} {value.item():g}" for name, value in losses.items())
             raise TrainingError(
