@@ -94,6 +94,7 @@ def _quieten() -> None:
         ".*LightningCLI's args parameter.*",
         ".*LeafSpec.*",
         ".*weights_only.*",
+        ".*eval mode at the start.*",  # frozen parts
     ):
         warnings.filterwarnings("ignore", message)
 
