@@ -56,11 +56,13 @@ class CaptionTraining(LightningModule):
         self.examples: dict[str, tuple[str, str]] = {}  # manner -> a written and the true caption
         self.coca: Any = None
         self.heads: Heads | None = None
+        self._ready = False
 
     def setup(self, stage: str) -> None:
         """Makes or loads the model, and has the data tokenised and decoded for it."""
-        if self.coca is not None:
+        if self._ready:
             return
+        self._ready = True
         data: CaptionPairs = self.trainer.datamodule  # type: ignore[attr-defined]
         self._load() if self.settings.source else self._make(data)
         if self.settings.freeze:

@@ -29,7 +29,7 @@ class Seen:
 
 def heads_of(x: Tensor, heads: int) -> Tensor:
     """(B,T,W) -> (B,H,T,W/H), a view."""
-    return x.unflatten(-1, (heads, -1)).transpose(-3, -2)
+    return x.view(*x.shape[:-1], heads, -1).transpose(-3, -2)
 
 
 def attend(attn: nn.MultiheadAttention, x: Tensor, memory: Tensor | None = None, *, causal: bool = False) -> Tensor:
@@ -57,7 +57,7 @@ def _projections(attn: nn.MultiheadAttention) -> tuple[tuple[Tensor, ...], tuple
     return (attn.q_proj_weight, attn.k_proj_weight, attn.v_proj_weight), biases
 
 
-def run_block(block: nn.Module, x: Tensor, memory: Tensor | None = None, causal: bool = False) -> Tensor:
+def run_block(block: Any, x: Tensor, memory: Tensor | None = None, causal: bool = False) -> Tensor:
     """One residual block of open_clip, self-attention or (with `memory`) cross-attention: (B,T,W) -> (B,T,W)."""
     if type(block) is not ResidualAttentionBlock:
         length = x.shape[1]

@@ -77,8 +77,10 @@ class Heads(nn.Module):
         """
         losses: dict[str, Tensor] = {}
         if keep is not None:
-            patchwise = (getattr(targets, name).gather(1, keep) for name in ("kinds", "colours", "centres"))
-            targets = Targets(*patchwise, targets.facts, targets.counts)
+            kinds, colours, centres = (
+                part.gather(1, keep) for part in (targets.kinds, targets.colours, targets.centres)
+            )
+            targets = Targets(kinds, colours, centres, targets.facts, targets.counts)
         kinds, colours, centres = self.patch(seen.patches).flatten(0, 1).split(self.patch_sizes, dim=-1)  # (B*P,·)
         if weights.kinds:
             losses["kinds"] = F.cross_entropy(kinds, targets.kinds.flatten())
