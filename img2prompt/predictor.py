@@ -12,13 +12,12 @@ from img2prompt.errors import ConfigError, ImageError, Img2PromptError
 from img2prompt.pairs.images import DEFAULT_LIMITS, Limits, Source
 from img2prompt.presets import Located, best_available, resolve
 from img2prompt.reading import Opened, Reader
-from img2prompt.results import Candidate, EmbeddedPrompt, Failed, Prediction
+from img2prompt.results import STYLES, Candidate, EmbeddedPrompt, Failed, Prediction
 
 if TYPE_CHECKING:
     from img2prompt.confidence import Calibration
     from img2prompt.models.generation import Captions, CocaCaptioner
 
-STYLES = ("short", "long", "tags")
 MODEL_BATCH = 4096  # `predict_many` decides how many pictures go together; the captioner takes what it is given
 
 
@@ -174,7 +173,7 @@ class Predictor:
         confidences = self._confidences(captions)
         seconds = (time.perf_counter() - start) / len(opened)
         for o, row, (confidence, in_domain) in zip(opened, captions.candidates, confidences, strict=True):
-            row = tuple(_cleaned(candidate) for candidate in row)
+            row = _ranked(_cleaned(candidate) for candidate in row)
             yield Prediction(
                 source=o.name,
                 prompt=row[0].prompt,
@@ -190,7 +189,7 @@ class Predictor:
         """Confidence of each picture's best caption, and whether the picture belongs to the model's world."""
         import numpy as np
 
-        per_token = np.array([row[0].log_likelihood / max(row[0].token_count, 1) for row in captions.candidates])
+        per_token = np.array([max(_per_token(candidate) for candidate in row) for row in captions.candidates])
         if self.calibration is None:
             return [(float(p), None) for p in np.exp(np.minimum(per_token, 0))]
         evidence = self.calibration.evidence(captions.features.double().numpy(), per_token)
@@ -219,6 +218,17 @@ def _check(candidates: int, style: str, batch_size: int) -> None:
         raise ConfigError(f"candidates {candidates}: 1 to 64 are possible")
     if batch_size < 1:
         raise ConfigError(f"batch size {batch_size}: at least 1 is needed")
+
+
+def _per_token(candidate: Candidate) -> float:
+    """Mean natural log-likelihood of a token: what candidates are ranked by, whatever their length."""
+    return candidate.log_likelihood / max(candidate.token_count, 1)
+
+
+def _ranked(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    """Best first, with the scores that say so: beams and samples come from one model, so they compare."""
+    scored = [replace(candidate, score=_per_token(candidate)) for candidate in candidates]
+    return tuple(sorted(scored, key=_per_token, reverse=True))
 
 
 def _cleaned(candidate: Candidate) -> Candidate:

@@ -77,11 +77,11 @@ class Reader:
 
     def _read_prompt(self, data: bytes, name: str) -> EmbeddedPrompt | None:
         try:
-            return read_prompt(data)
+            return read_prompt(data, self.limits, name=name)
         except MetadataError as error:
             if not self.pixels:
-                raise MetadataError(f"{name}: {error}") from error
-            log.warning("%s: %s; captioned instead", name, error)
+                raise
+            log.warning("%s; captioned instead", error)
             return None
 
 

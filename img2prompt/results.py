@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+STYLES = ("short", "long", "tags")  # the manners in which a captioner that was trained for it writes prompts
+
 
 @dataclass(frozen=True, slots=True)
 class Failed:

@@ -5,8 +5,7 @@
 Two thirds of the validation scenes, and as large a part of the outliers that scripts/outliers.py makes (with --outliers
 also those of a folder), give the distance from the captioner's world and the probe that tells it from other pictures;
 the last third weighs these two and the caption's likelihood. The photographs of the evaluation are seen by no part of
-the fit. Writes confidence.json and confidence.safetensors into
-the model's folder, and prints what was reached as JSON.
+the fit. Writes confidence.json and confidence.safetensors into the model's folder, and prints what was reached as JSON.
 """
 
 from __future__ import annotations
@@ -35,6 +34,7 @@ from img2prompt.confidence import (
 )
 from img2prompt.errors import ImageError
 from img2prompt.jobs.targets import find_targets
+from img2prompt.metrics import auroc
 from img2prompt.pairs.images import open_image
 from img2prompt.pairs.storybook.render import render
 from img2prompt.pairs.storybook.scene import sample_scene
@@ -104,12 +104,6 @@ def fit(inside: Seen, outside: Seen) -> Calibration:
     fitted = replace(bare, weights=weights, bias=bias)
     lowest = float(np.quantile(fitted.confidence(rows[0]), 1 - KEPT_INSIDE))
     return replace(fitted, threshold=min(0.5, lowest))
-
-
-def auroc(inside: Array, outside: Array) -> float:
-    """Share of pairs in which the picture from inside has the higher score; ties count half."""
-    higher = (inside[:, None] > outside[None]).mean()
-    return float(higher + 0.5 * (inside[:, None] == outside[None]).mean())
 
 
 def confidences(predictor: Predictor, sources: Iterable[Image.Image | str]) -> tuple[Array, float]:

@@ -13,16 +13,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from tiny_model import picture, save_model, save_with_prompt
 
 import img2prompt
 from img2prompt.confidence import (
+    Array,
+    Calibration,
+    Gaussian,
     fit_gaussian,
     fit_logistic,
     load_calibration,
     save_calibration,
 )
-from img2prompt.errors import ConfigError, ImageNotFound, MetadataError, PresetError
+from img2prompt.errors import ConfigError, ImageNotFound, MetadataError, NotAnImage, PresetError
+from img2prompt.metrics import auroc
+from img2prompt.pairs.images import Limits
 from img2prompt.predictor import Predictor
 from img2prompt.results import Failed, Prediction
 
@@ -75,7 +81,10 @@ def test_candidates_and_seed(predictor: Predictor) -> None:
     again = predictor.predict(png(4), candidates=4, seed=1)
     other = predictor.predict(png(4), candidates=4, seed=2)
     assert len(first.candidates) == 4 and first.candidates == again.candidates
-    assert first.candidates[1:] != other.candidates[1:]
+    assert first.candidates != other.candidates
+    scores = [candidate.score for candidate in first.candidates]
+    assert scores == sorted(scores, reverse=True) and first.prompt == first.candidates[0].prompt
+    assert scores == [c.log_likelihood / c.token_count for c in first.candidates]
 
 
 def test_a_prompt_does_not_depend_on_its_batch(predictor: Predictor) -> None:
@@ -145,6 +154,38 @@ def test_errors_are_the_users(predictor: Predictor, tmp_path: Path) -> None:
         Predictor.from_preset(predictor.located.source, device="warp").predict(png(1))
 
 
+def hostile(path: Path) -> Path:
+    """A PNG whose only words are a JSON workflow nested beyond any limit."""
+    info = PngInfo()
+    info.add_text("prompt", "[" * 200_000)
+    picture(2).save(path, pnginfo=info)
+    return path
+
+
+def test_hostile_metadata_does_not_keep_a_picture_from_its_caption(
+    predictor: Predictor, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = hostile(tmp_path / "a.png")
+    assert predictor.predict(path).origin == "captioner"
+    assert [record.getMessage().count(str(path)) for record in caplog.records] == [1]
+    assert "<bytes>" not in caplog.text and caplog.text.count("captioned instead") == 1
+    with pytest.raises(MetadataError) as caught:
+        Predictor.metadata_only().predict(path)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_errors_name_the_file_and_limits_hold_for_its_metadata(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("hello")
+    reader = Predictor.metadata_only(limits=Limits(max_pixels=100))
+    with pytest.raises(NotAnImage, match=r"text\.png"):
+        reader.predict(tmp_path / "text.png")
+    large = save_with_prompt(tmp_path / "large.png", "a fox")
+    with large.open("ab") as file:
+        file.write(bytes(65 * 2**20))
+    reader = Predictor.metadata_only(limits=Limits(max_bytes=80 * 2**20))
+    assert reader.predict(large).prompt == "a fox"
+
+
 def test_metadata_only_needs_no_model(tmp_path: Path) -> None:
     path = save_with_prompt(tmp_path / "a.png", "a fox")
     reader = Predictor.metadata_only()
@@ -175,17 +216,15 @@ def test_control_characters_never_come_out() -> None:
     assert _cleaned(Candidate("a \x1b[31mred\ncat", -1.0, 3)).prompt == "a [31mred cat"
 
 
-def calibrated(folder: Path, px: int = 64) -> Predictor:
-    """The tiny model, calibrated as scripts/fit_confidence.py does it: smooth pictures are its world, static is not."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-    try:
-        from fit_confidence import fit, look
-    finally:
-        sys.path.pop(0)
-    plain = Predictor.from_preset(str(save_model(folder)), device="cpu")
-    inside = look(plain, (picture(seed, px) for seed in range(90)))
-    outside = look(plain, (static(seed, px) for seed in range(45)))
-    save_calibration(fit(inside, outside), folder, {"pictures": 135})
+def calibrated(folder: Path, inside: Image.Image, outside: Image.Image) -> Predictor:
+    """The tiny model with a calibration whose probe runs from one picture's features to the other's."""
+    captioner = Predictor.from_preset(str(save_model(folder)), device="cpu").captioner
+    features = np.stack([captioner.describe_many([image]).features[0].double().numpy() for image in (inside, outside)])
+    between = features[0] - features[1]
+    probe = 2 * between / (between @ between)
+    bias = -float(features.mean(axis=0) @ probe)  # the probe says 1 for the one, -1 for the other
+    world = Gaussian(features.mean(axis=0), np.eye(features.shape[1]))
+    save_calibration(Calibration(world, probe, bias, np.array([5.0, 0.0, 0.0]), 0.0, 0.5), folder, {"pictures": 2})
     return Predictor.from_preset(str(folder), device="cpu")
 
 
@@ -193,17 +232,34 @@ def static(seed: int, px: int = 64) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 255, (px, px, 3), dtype=np.uint8))
 
 
-def test_calibrated_confidence(tmp_path: Path) -> None:
-    predictor = calibrated(tmp_path / "m")
-    inside = [predictor.predict(picture(seed)) for seed in range(100, 108)]
-    outside = [predictor.predict(static(seed)) for seed in range(100, 108)]
-    assert sum(row.in_domain is True for row in inside) >= 7
-    assert (
-        sum(row.in_domain is False for row in outside) >= 5
-    )  # the threshold keeps pictures of the world, first of all
-    assert np.median([row.confidence for row in inside]) > max(row.confidence for row in outside)
-    again = load_calibration(tmp_path / "m")
-    assert again is not None and again.weights == pytest.approx(predictor.calibration.weights)
+def test_confidence_is_what_the_calibration_makes_of_the_features(tmp_path: Path) -> None:
+    predictor = calibrated(tmp_path / "m", picture(1), static(200))
+    rows = [predictor.predict(picture(1)), predictor.predict(static(200))]
+    assert [row.in_domain for row in rows] == [True, False]
+    assert [row.confidence for row in rows] == pytest.approx([1 / (1 + np.exp(-5)), 1 / (1 + np.exp(5))], abs=0.002)
+
+
+def seen(rng: np.random.Generator, count: int, centre: float) -> tuple[Array, Array]:
+    """Features around a centre, and likelihoods that say nothing."""
+    return rng.normal(centre, 1, (count, 16)), rng.normal(-1, 0.2, count)
+
+
+def test_a_fitted_calibration_separates_worlds_and_survives_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
+    from fit_confidence import fit
+
+    rng = np.random.default_rng(0)
+    made = fit(seen(rng, 300, 1.0), seen(rng, 200, -1.0))  # eight standard deviations apart
+    save_calibration(made, tmp_path, {})
+    fitted = load_calibration(tmp_path)
+    assert fitted is not None and fitted.threshold == made.threshold <= 0.5
+    inside, outside = (fitted.confidence(fitted.evidence(*seen(rng, 200, centre))) for centre in (1.0, -1.0))
+    assert auroc(inside, outside) == 1
+    assert (inside >= fitted.threshold).mean() > 0.9 and (outside < fitted.threshold).all()
+    features = rng.normal(0, 1, (5, 16))
+    assert fitted.evidence(features, np.zeros(5)) == pytest.approx(made.evidence(features, np.zeros(5)), abs=1e-4)
 
 
 def test_damaged_calibration_is_named(tmp_path: Path) -> None:
