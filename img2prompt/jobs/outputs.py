@@ -17,6 +17,7 @@ from typing import IO, Any
 
 from img2prompt.errors import ConfigError, OutputError
 from img2prompt.jobs.tables import read_table, write_table
+from img2prompt.pairs.atomic import write_atomically
 
 OVERWRITE = ("skip", "replace", "append")
 GROUP_ROWS, GROUP_S = 32, 2.0  # rows are forced to the disk in groups of this size or age
@@ -203,8 +204,6 @@ class Sidecars:
         Raises:
             OutputError: it cannot be written, or two pictures share the text file's name.
         """
-        from img2prompt.pairs.atomic import write_atomically
-
         path, line = beside(picture), " ".join(prompt.split())
         owner = self._owners.setdefault(path, picture)
         if owner != picture:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from img2prompt.errors import OutputError
+from img2prompt.pairs.atomic import fresh_file
 
 Row = dict[str, Any]  # of Prediction.to_dict() or Failed.to_dict()
 
@@ -39,17 +38,8 @@ def write_table(path: Path, rows: Iterable[Row]) -> None:
     Raises:
         OSError: as the system says; no half table is left.
     """
-    descriptor, name = tempfile.mkstemp(prefix=".", suffix=path.suffix, dir=path.parent)
-    os.close(descriptor)
-    fresh = Path(name)
-    try:
+    with fresh_file(path) as fresh:
         TABLES[path.suffix.lower()][0](fresh, rows)
-        fresh.chmod(0o644)  # mkstemp gives the file to its maker alone
-        with fresh.open("rb") as file:
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
 
 
 def read_table(path: Path) -> Iterator[Row]:

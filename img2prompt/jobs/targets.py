@@ -9,15 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from img2prompt.errors import ConfigError
-
-# Folders are searched for these; a file that is named itself may have any name.
-SUFFIXES = frozenset(
-    f".{name}"
-    for name in (
-        *("png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "avif", "gif", "bmp", "tif", "tiff", "ico"),
-        *("jp2", "j2k", "ppm", "pgm", "pbm", "mpo"),
-    )
-)
+from img2prompt.pairs.sniffing import IMAGE_SUFFIXES
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,5 +77,5 @@ def _walk(folder: str) -> Iterator[Path]:
     for root, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
                 yield Path(root) / name

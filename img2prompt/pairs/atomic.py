@@ -18,16 +18,28 @@ def write_atomically(path: Path, data: bytes) -> None:
     Raises:
         OSError: as the system says; no half file is left.
     """
+    with fresh_file(path) as fresh:
+        fresh.write_bytes(data)
+
+
+@contextlib.contextmanager
+def fresh_file(path: Path) -> Iterator[Path]:
+    """An empty file beside `path`, to be written and closed inside the context; at its end it takes the name of `path`.
+
+    Raises:
+        OSError: as the system says; no half file is left.
+    """
     descriptor, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
+    os.close(descriptor)
+    fresh = Path(name)
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
+        yield fresh
+        fresh.chmod(0o644)  # mkstemp gives the file to its maker alone
+        with fresh.open("r+b") as file:
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)  # mkstemp gives the file to its maker alone
-        Path(name).replace(path)
+        fresh.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        fresh.unlink(missing_ok=True)
         raise
     if sys.platform != "win32":  # the new name is in the folder; that has to reach the disk too
         folder = os.open(path.parent, os.O_RDONLY)

@@ -66,7 +66,7 @@ def claim(root: Path, wanted: Mapping[str, Any]) -> None:
             raise OutputError(
                 f"{root}: holds other files ({strangers[0]}, ...); choose an empty or new folder"
             ) from None
-        write_atomically(path, json_bytes(wanted))
+        write_atomically(path, _json_bytes(wanted))
         return
     except ValueError:
         raise OutputError(f"{path}: damaged; choose another folder or delete this one") from None
@@ -74,6 +74,26 @@ def claim(root: Path, wanted: Mapping[str, Any]) -> None:
         raise OutputError(
             f"{root}: holds another configuration ({_difference(present, wanted)}); choose another folder"
         )
+    _clear_halves(root)
+
+
+def write_manifest(root: Path, plan: Mapping[str, Any], rows: Mapping[str, int]) -> None:
+    """Says that the data set is finished: the plan, and each shard's rows, size and SHA-256.
+
+    Args:
+        root: the folder, in which every shard stands.
+        plan: what was claimed.
+        rows: file name of each shard and its rows.
+    """
+    shards = []
+    for name, count in rows.items():
+        data = (root / name).read_bytes()
+        shards.append({"file": name, "rows": count, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
+    _clear_halves(root)  # a killed run's worker may have died only after this run began
+    write_atomically(root / "manifest.json", _json_bytes({**plan, "shards": shards}))
+
+
+def _clear_halves(root: Path) -> None:
     for rest in root.glob(".*.tmp"):
         rest.unlink(missing_ok=True)
 
@@ -89,6 +109,6 @@ def _difference(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     return "written in another way"
 
 
-def json_bytes(data: Mapping[str, Any]) -> bytes:
+def _json_bytes(data: Mapping[str, Any]) -> bytes:
     """Plain data as the text of a file."""
     return (json.dumps(data, indent=1, ensure_ascii=False) + "\n").encode()

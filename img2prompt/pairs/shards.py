@@ -11,7 +11,6 @@ anew, and the folder ends up byte for byte as an undisturbed run would have left
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import multiprocessing
@@ -30,7 +29,7 @@ import pyarrow.parquet as pq
 from img2prompt._version import __version__
 from img2prompt.errors import DataError, OutputError
 from img2prompt.pairs.atomic import sole_writer, write_atomically
-from img2prompt.pairs.manifest import FORMAT, check_shard, claim, json_bytes, read_manifest
+from img2prompt.pairs.manifest import FORMAT, check_shard, claim, read_manifest, write_manifest
 from img2prompt.progress import track
 
 if TYPE_CHECKING:
@@ -104,7 +103,7 @@ def write_shards(folder: str | os.PathLike[str], plan: ShardPlan, make_rows: Mak
             missing = _missing(root, plan)
             for name in track(_made(root, plan, make_rows, missing, workers), total=len(missing), unit="shard"):
                 logger.debug("%s stands", name)
-            _write_manifest(root, plan)
+            write_manifest(root, plan.to_dict(), {name: len(rows) for name, rows in plan.shards().items()})
     except OSError as error:
         raise OutputError(f"{root}: {error.strerror or error}; finished shards stay, run it again to go on") from error
     except BrokenProcessPool as error:
@@ -243,13 +242,3 @@ def _table(rows: list[Mapping[str, Any]], columns: tuple[str, ...]) -> pa.Table:
     }
     note = {"huggingface": json.dumps({"info": {"features": features}})}
     return pa.Table.from_arrays(arrays, schema=schema.with_metadata(note))
-
-
-def _write_manifest(root: Path, plan: ShardPlan) -> None:
-    shards = []
-    for name, rows in plan.shards().items():
-        data = (root / name).read_bytes()
-        shards.append({"file": name, "rows": len(rows), "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
-    for rest in root.glob(".*.tmp"):  # a killed run's worker may have died only after this run began
-        rest.unlink(missing_ok=True)
-    write_atomically(root / "manifest.json", json_bytes({**plan.to_dict(), "shards": shards}))

@@ -5,6 +5,15 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
+# Folders are searched for these; a file that is named itself may have any name.
+IMAGE_SUFFIXES = frozenset(
+    f".{name}"
+    for name in (
+        *("png", "apng", "jpg", "jpeg", "jpe", "jfif", "webp", "avif", "gif", "bmp", "tif", "tiff", "ico"),
+        *("jp2", "j2k", "ppm", "pgm", "pbm", "mpo"),
+    )
+)
+
 _FOREIGN = (  # how the bytes begin -> what they are, for files that people take for images
     (b"%PDF", "a PDF document"),
     (b"%!PS", "a PostScript file"),

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from img2prompt.errors import DataError
 from img2prompt.pairs.shards import read_shards
+from img2prompt.pairs.sniffing import IMAGE_SUFFIXES
 
 if TYPE_CHECKING:
     import datasets
@@ -35,9 +36,6 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {  # our column -> what tables call i
 }
 OPTIONAL = frozenset({"scene"})
 TABLES_OF_FOLDERS = ("metadata.jsonl", "metadata.csv", "pairs.csv")
-IMAGE_SUFFIXES = frozenset(
-    {".apng", ".avif", ".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
-)
 CELL_LIMIT = 1 << 24  # characters of one CSV cell; a missing closing quote reads the rest of the file as one
 
 Row = Mapping[str, Any]
