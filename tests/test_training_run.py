@@ -46,7 +46,7 @@ def test_a_run_leaves_models_logs_and_settings(data: Path, tmp_path: Path, capsy
     assert set(logged(run, "train/caption")) == set(range(6))
     for name in ("val/loss", "val/loss_short", "val_short/bleu", "val_tags/identical_share", "val_short/object_f1"):
         assert len(logged(run, name)) == 2, name
-    assert json.loads((run / "versions.json").read_text())["torch"] in torch.__version__
+    assert json.loads((run / "versions.json").read_text())["packages"]["torch"] in torch.__version__
     resolved = yaml.safe_load((run / "config.yaml").read_text())
     assert resolved["model"]["model"]["config"]["embed_dim"] == MODEL["embed_dim"] and resolved["seed_everything"] == 1
     assert list(run.glob("tensorboard/events*"))

@@ -125,10 +125,10 @@ def _devices() -> list[tuple[str, str]]:
 
 
 def _processor_features() -> list[str]:
-    """The processor's instructions for bfloat16, as far as the system names them."""
+    """The processor's instructions for bfloat16 that decoding makes use of."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return ["arm"] if platform.machine() == "arm64" else []
+        return []
     flags = set(text.split())
-    return [name for name in ("avx512_bf16", "avx_ne_convert", "amx_bf16", "bf16") if name in flags]
+    return [name for name in ("avx512_bf16", "amx_bf16") if name in flags]

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from img2prompt import __version__
 from img2prompt.errors import ConfigError
+from img2prompt.jobs.doctor import installation
 
 if TYPE_CHECKING:
     from lightning.pytorch.cli import LightningCLI
@@ -72,16 +72,9 @@ def _fit(cli: Any) -> int:
         raise ConfigError(f"{root}: holds a run; add --resume to go on with it, or choose another --output")
     root.mkdir(parents=True, exist_ok=True)
     cli.write_config(root)
-    (root / "versions.json").write_text(json.dumps(_versions(), indent=1) + "\n", encoding="utf-8")
+    (root / "versions.json").write_text(json.dumps(installation(), indent=1) + "\n", encoding="utf-8")
     resume = str(path) if cli.config["resume"] and path.exists() else None
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume, weights_only=True)
     print(root / "last")
     print(f"{cli.datamodule.skipped} pictures could not be read", file=sys.stderr)
     return 0
-
-
-def _versions() -> dict[str, Any]:
-    from importlib.metadata import version
-
-    names = ("torch", "open_clip_torch", "lightning", "numpy", "pillow", "tokenizers")
-    return {"img2prompt": __version__, "python": sys.version.split()[0], **{name: version(name) for name in names}}
