@@ -124,16 +124,13 @@ def test_every_recipe_runs(recipe: str, data: Path, tmp_path: Path) -> None:
     more = [f"--data.source.train={data}", "--data.source.validation=null", "--data.source.held_out=8"]
     more += [f"--output={tmp_path / 'run'}", "--data.batch_size=4", f"--data.decoding.cache_folder={tmp_path / 'c'}"]
     more += ["--trainer.max_steps=2", "--trainer.accelerator=cpu", "--trainer.precision=32-true", "--threads=1"]
-    more += ["--trainer.val_check_interval=1000", "--data.decoding.workers=0"]
+    more += ["--trainer.val_check_interval=1000", "--data.decoding.workers=0", "--model.model.compile=false"]
+    more += ["--model.grounding.window=2"]
     if settings["model"]["model"].get("source"):
         more.append(f"--model.model.source={save_model(tmp_path / 'model')}")
     else:
         tiny = {**MODEL, "vision_cfg": {**MODEL["vision_cfg"], "image_size": 48}}
-        more += [
-            f"--model.model.config={json.dumps(tiny)}",
-            "--model.model.vocab_size=400",
-            "--model.model.compile=false",
-        ]
+        more += [f"--model.model.config={json.dumps(tiny)}", "--model.model.vocab_size=400"]
     assert train(recipe, *more) == 0
     assert load_coca(tmp_path / "run/last").image_px in (48, 32)
 

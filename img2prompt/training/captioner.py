@@ -70,6 +70,10 @@ class CaptionTraining(LightningModule):
         self.coca.set_grad_checkpointing(self.settings.grad_checkpointing)
         visual = self.coca.visual
         image_px, grid = visual.image_size[0], visual.grid_size[0]
+        if self.grounding.window > grid:
+            raise ConfigError(
+                f"model.grounding.window {self.grounding.window}: the pictures have {grid} patches a side"
+            )
         data.prepare(self.tokenizer, self.coca.context_length, image_px, grid)
         prefixes = {name: manner.prefix for name, manner in data.manners.items() if manner.prefix}
         if prefixes:
