@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from img2prompt._version import __version__
 from img2prompt.errors import ConfigError, Img2PromptError
@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(verb: str, add_arguments: Any, rest: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog=f"img2prompt {verb}", description=VERBS[verb], allow_abbrev=False)
+    parser = _Parser(prog=f"img2prompt {verb}", description=VERBS[verb], allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help="YAML file with defaults for these options")
     add_arguments(parser)
     path, asked = _config_path(rest)
@@ -87,6 +87,13 @@ def _parse(verb: str, add_arguments: Any, rest: list[str]) -> argparse.Namespace
     options = parser.parse_args(rest)
     del options.config
     return options
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as every other error of a user."""
+
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(f"{message}; see {self.prog} --help")
 
 
 def _config_path(rest: list[str]) -> tuple[str, bool]:

@@ -198,7 +198,7 @@ def test_the_verb_from_end_to_end(
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["--limit", "0"], "--limit 0: at least 1"),
+        (["--limit", "0"], "--limit: 0: at least 1"),
         (["--json", "no/such/folder/scores.json"], "no/such/folder"),
         (["--prompt-column", "title"], "no column 'title'; found: "),
         (["--preset", "storybok"], "did you mean storybook"),

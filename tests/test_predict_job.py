@@ -251,6 +251,8 @@ def test_two_pictures_never_share_a_sidecar(readable: Path, capsys: pytest.Captu
         (["https://example.org/a.png", "--sidecar"], "use --output"),
         (["x.png", "--preset", "coca-l14x"], "did you mean coca-l14?"),
         (["x.png", "--metadata-only"], "holds no prompt"),
+        (["x.png", "--candidates", "0"], "from 1 to 64"),
+        (["x.png", "--colour"], "unrecognized arguments: --colour; see img2prompt predict --help"),
         (["x.png", "--max-megapixels", "0.001", "--preset", "MODEL"], "x.png"),
     ],
 )
@@ -303,15 +305,18 @@ def test_the_fallback_says_what_it_knows(
 def test_outside_of_the_models_world_is_said(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from test_predictor import calibrated, static
 
-    located = calibrated(tmp_path / "m").located
     noise = tmp_path / "noise.png"
     static(200).save(noise)
+    located = calibrated(tmp_path / "m", picture(1), static(200)).located
     assert run(noise, "--preset", located.source, "--json") == 0
     out = capsys.readouterr()
     assert json.loads(out.out)["in_domain"] is False
-    assert out.err.count("\n") == 1 and "outside what preset" in out.err
+    assert out.err.count("\n") == 1 and "outside what preset" in out.err and str(noise) in out.err
     assert run(folder / "a.png", "--preset", located.source) == 0
     assert capsys.readouterr().err == ""
+    assert run(folder / "a.png", noise, "--preset", located.source) == 0  # outside is no failure
+    out = capsys.readouterr()
+    assert out.out.count("\n") == 2 and "0 failed" in out.err and f"do not trust the prompt: {noise}\n" in out.err
 
 
 def test_config_file_sets_options(readable: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from img2prompt.errors import ConfigError, OutputError
+from img2prompt.errors import OutputError
+from img2prompt.jobs.options import add_model_options, number
 from img2prompt.progress import track
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     from img2prompt.jobs.judging import Example, Report
     from img2prompt.predictor import Predictor
     from img2prompt.results import Failed, Prediction
-
-STYLES = ("short", "long", "tags")
 
 ROWS: dict[str, tuple[str, str]] = {  # metric -> its line in the table and how its value is written
     "mean_cosine": ("MiniLM cosine, mean", "{:.3f}"),
@@ -54,16 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="PAIRS",
         help="data set, table (.csv, .tsv, .jsonl) or folder; several: a column each",
     )
-    add(
-        "--preset",
-        help="model: a name of `img2prompt presets`, a folder, or hf-hub:OWNER/NAME (default: the best here)",
-    )
-    add("--style", choices=STYLES, default="short", help="manner of the prompt (default: short)")
-    add("--candidates", type=int, default=1, metavar="N", help="captions to propose, the best is scored (default: 1)")
-    add("--limit", type=int, metavar="N", help="only the first N pictures of each source")
-    add("--batch-size", type=int, default=16, metavar="N", help="pictures at once (default: 16)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    add("--seed", type=int, default=0, help="of the sampling of candidates (default: 0)")
+    add_model_options(parser)
+    add("--limit", type=number(int, 1), metavar="N", help="only the first N pictures of each source")
     add("--image-column", metavar="NAME", help="column of the images, where it is not found by itself")
     add("--prompt-column", metavar="NAME", help="column of the true prompts, where it is not found by itself")
     add("--json", type=Path, metavar="FILE", help="write everything: scores, every prompt, versions, machine")
@@ -75,8 +66,6 @@ def evaluate(options: argparse.Namespace) -> int:
     Raises:
         DataError, PresetError, MissingExtra, ConfigError, OutputError: see those.
     """
-    if options.limit is not None and options.limit < 1:
-        raise ConfigError(f"--limit {options.limit}: at least 1 is needed")
     if options.json is not None and not options.json.parent.is_dir():
         raise OutputError(f"{options.json}: there is no folder {options.json.parent}")
     from img2prompt.models.sentence import SentenceEncoder

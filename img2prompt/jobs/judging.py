@@ -89,10 +89,10 @@ def examples_of(data: datasets.Dataset, style: str, limit: int | None = None) ->
         limit: keep the first so many pictures.
     """
     names = list(data.column_names)
-    texts = data[style if style in names else "prompt"]
+    texts = list(data[style if style in names else "prompt"])
     scenes: list[str | None] = list(data["scene"]) if "scene" in names else [None] * len(data)
     paths = list(data.flatten()["image.path"])  # flattened, so that the pictures' bytes stay where they are
-    ids = data["id"] if "id" in names else [path or f"row {row}" for row, path in enumerate(paths)]
+    ids = list(data["id"]) if "id" in names else [path or f"row {row}" for row, path in enumerate(paths)]
     grouped: dict[str, list[int]] = {}
     for row, path in enumerate(paths):
         grouped.setdefault(path or f"\0{row}", []).append(row)

@@ -6,14 +6,14 @@ import argparse
 import contextlib
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from img2prompt.errors import ConfigError, OutputError
+from img2prompt.jobs.options import add_model_options, number
 from img2prompt.jobs.outputs import OVERWRITE, Output, Sidecars
-from img2prompt.jobs.report import Report
 from img2prompt.jobs.tables import TABLES
+from img2prompt.jobs.tally import Tally
 from img2prompt.jobs.targets import Target, find_targets, is_single
 from img2prompt.progress import track
 from img2prompt.results import Failed, Prediction
@@ -21,27 +21,16 @@ from img2prompt.results import Failed, Prediction
 if TYPE_CHECKING:
     from img2prompt.predictor import Predictor
 
-STYLES = ("short", "long", "tags")
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the verb."""
-    add = parser.add_argument
-    add(
+    parser.add_argument(
         "images",
         nargs="*",
         metavar="IMAGE",
         help="file, folder (searched recursively), 'pattern*', URL, or - for stdin",
     )
-    add(
-        "--preset",
-        help="model: a name of `img2prompt presets`, a folder, or hf-hub:OWNER/NAME (default: the best here)",
-    )
-    add("--style", choices=STYLES, default="short", help="manner of the prompt (default: short)")
-    add("--candidates", type=_number(int, 1, 64), default=1, metavar="N", help="captions to propose (default: 1)")
-    add("--seed", type=_number(int, 0, 2**63 - 1), default=0, help="of the sampling of candidates (default: 0)")
-    add("--batch-size", type=_number(int, 1, 4096), default=16, metavar="N", help="pictures at once (default: 16)")
-    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    add_model_options(parser)
     look = parser.add_mutually_exclusive_group()
     look.add_argument("--ignore-metadata", action="store_true", help="do not look for a prompt in the file")
     look.add_argument("--metadata-only", action="store_true", help="only read prompts from the files; needs no model")
@@ -53,17 +42,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--overwrite",
         choices=OVERWRITE,
         default="skip",
-        help="pictures with a .txt, or a table that exists: skip what is done (default), replace it, or append",
+        help="what exists: skip pictures that are done (default), replace it, or append a line to a .txt; a table's"
+        " rows stay unless they are replaced",
     )
     limit = parser.add_argument_group("limits of one picture")
     limit.add_argument(
-        "--max-megapixels", type=_number(float, 1e-6, 1e6), default=64.0, metavar="N", help="(default: 64)"
+        "--max-megapixels", type=number(float, 1e-6, 1e6), default=64.0, metavar="N", help="(default: 64)"
     )
     limit.add_argument(
-        "--max-mib", type=_number(float, 1e-6, 1e5), default=64.0, metavar="N", help="of the file (default: 64)"
+        "--max-mib", type=number(float, 1e-6, 1e5), default=64.0, metavar="N", help="of the file (default: 64)"
     )
     limit.add_argument(
-        "--url-timeout-s", type=_number(float, 0.001, 86400), default=20.0, metavar="S", help="(default: 20)"
+        "--url-timeout-s", type=number(float, 0.001, 86400), default=20.0, metavar="S", help="(default: 20)"
     )
 
 
@@ -89,16 +79,6 @@ def predict(options: argparse.Namespace) -> int:
     if is_single(options.images, targets) and not options.output and not options.sidecar:
         return _predict_one(predictor, targets[0], options)
     return _predict_all(predictor, targets, options)
-
-
-def _number(kind: Callable[[str], Any], least: float, most: float) -> Callable[[str], Any]:
-    def number(text: str) -> Any:
-        value = kind(text)
-        if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"{text}: from {least:g} to {most:g} is possible")
-        return value
-
-    return number
 
 
 def _predictor(options: argparse.Namespace) -> Predictor:
@@ -130,19 +110,19 @@ def _predict_one(predictor: Predictor, target: Target, options: argparse.Namespa
             print(_one_line(candidate.prompt))
     else:
         print(prediction.prompt)
-    report = Report(predictor.located, by_default=options.preset is None)
-    report.count(prediction)
-    report.remarks()
+    tally = Tally(predictor.located, by_default=options.preset is None)
+    tally.count(prediction)
+    tally.remarks()
     return 0
 
 
 def _predict_all(predictor: Predictor, targets: list[Target], options: argparse.Namespace) -> int:
     sidecars = Sidecars(options.overwrite) if options.sidecar else None
-    report = Report(predictor.located, by_default=options.preset is None)
+    tally = Tally(predictor.located, by_default=options.preset is None)
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(_output(options, predictor)) if options.output else None
         todo = [t for t in targets if _is_wanted(t, output, sidecars)]
-        report.skipped = len(targets) - len(todo)
+        tally.skipped = len(targets) - len(todo)
         rows = predictor.predict_many(
             (target.source for target in todo),
             batch_size=options.batch_size,
@@ -153,7 +133,7 @@ def _predict_all(predictor: Predictor, targets: list[Target], options: argparse.
         )
         for target, row in zip(todo, track(rows, total=len(todo), unit="picture"), strict=True):
             row = row if sidecars is None else _written_beside(sidecars, target, row)
-            report.count(row)
+            tally.count(row)
             if output is not None:
                 output.add(row.to_dict())
             if options.json:
@@ -163,9 +143,9 @@ def _predict_all(predictor: Predictor, targets: list[Target], options: argparse.
         if output is not None:
             output.finish(target.name for target in targets)
     sys.stdout.flush()
-    report.remarks()
-    report.close()
-    return 1 if report.failed else 0
+    tally.remarks()
+    tally.close()
+    return 1 if tally.failed else 0
 
 
 def _is_wanted(target: Target, output: Output | None, sidecars: Sidecars | None) -> bool:

@@ -8,10 +8,10 @@ from collections import Counter, defaultdict
 from img2prompt.presets import Located
 from img2prompt.results import Failed, Prediction
 
-SHOWN = 3  # failures of one kind that are named; the rest is counted
+SHOWN = 3  # pictures that one line names; the rest is counted
 
 
-class Report:
+class Tally:
     """Counts rows as they come; its memory does not grow with them."""
 
     def __init__(self, located: Located | None, *, by_default: bool) -> None:
@@ -25,6 +25,7 @@ class Report:
         self._by_default = by_default
         self._origins: Counter[str] = Counter()
         self._outside = 0
+        self._strangers: list[str] = []  # the first of them
         self._failures: Counter[str] = Counter()  # kind -> how many
         self._named: defaultdict[str, list[str]] = defaultdict(list)  # kind -> the first of them
 
@@ -43,6 +44,8 @@ class Report:
         self._origins[row.origin] += 1
         if row.in_domain is False:
             self._outside += 1
+            if len(self._strangers) < SHOWN:
+                self._strangers.append(row.source)
 
     def remarks(self) -> None:
         """Says when the bundled model was only the fallback, and when pictures lie outside of the model's world."""
@@ -56,8 +59,9 @@ class Report:
                 " for pictures of any kind get a general one: img2prompt pull coca-l14"
             )
         if self._outside:
-            which = "this picture is" if captioned == 1 else f"{self._outside} of {captioned} captioned pictures are"
-            _say(f"note: {which} outside what preset {name} knows; do not trust the prompt")
+            which, more = ", ".join(self._strangers), self._outside - len(self._strangers)
+            others = f" and {more} more" if more else ""
+            _say(f"note: outside what preset {name} knows, do not trust the prompt: {which}{others}")
 
     def close(self) -> None:
         """Prints the final count, failures by kind."""
