@@ -83,7 +83,10 @@ def _parse(verb: str, add_arguments: Any, rest: list[str]) -> argparse.Namespace
     add_arguments(parser)
     path, asked = _config_path(rest)
     if asked:
-        parser.set_defaults(**_read_config(path, parser))
+        given = _read_config(path, parser)
+        parser.set_defaults(**given)
+        for action in parser._actions:  # what the file names need not stand on the line as well
+            action.required = action.required and action.dest not in given
     options = parser.parse_args(rest)
     del options.config
     return options

@@ -91,6 +91,21 @@ def test_config_sets_defaults(tmp_path: Path) -> None:
     }
 
 
+def test_config_names_what_the_line_would_have_to(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("out: books\ncount: 3\n", encoding="utf-8")
+
+    def add(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("out", type=Path)
+        parser.add_argument("--count", type=int)
+
+    options = cli._parse("storybook", add, ["--config", str(file), "--count", "4"])
+    assert (options.out, options.count) == (Path("books"), 4)
+    assert cli._parse("storybook", add, ["tales", "--config", str(file)]).out == Path("tales")
+    with pytest.raises(ConfigError, match="required: out; see img2prompt storybook --help"):
+        cli._parse("storybook", add, [])
+
+
 @pytest.mark.parametrize(
     ("text", "named"),
     [
