@@ -26,9 +26,8 @@ from img2prompt.errors import (
     ImageUnreadable,
     NotAnImage,
 )
-from img2prompt.pairs.images import Limits, name_of, open_image, open_many, read_bytes
+from img2prompt.pairs.images import Limits, name_of, open_image, read_bytes
 from img2prompt.pairs.pixels import to_rgb
-from img2prompt.results import Failed
 
 FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "ICO", "JPEG2000", "PPM")
 
@@ -232,8 +231,11 @@ def test_a_lazy_pillow_image_that_is_broken_is_our_error() -> None:
 
 def test_stdin_is_read_once(tmp_path: Path) -> None:
     code = (
-        "from img2prompt.pairs.images import open_many\n"
-        "for row in open_many(['-', '-']): print(getattr(row, 'kind', None) or row[1].size)"
+        "from img2prompt.errors import ImageEmpty\n"
+        "from img2prompt.pairs.images import open_image\n"
+        "print(open_image('-').size)\n"
+        "try: open_image('-')\n"
+        "except ImageEmpty: print('ImageEmpty')"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], input=encoded(picture(), "PNG"), capture_output=True, check=True, timeout=60
@@ -254,20 +256,6 @@ def test_an_unsupported_type_is_a_programming_error() -> None:
         open_image(3)  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         read_bytes(picture())
-
-
-def test_a_batch_goes_on_after_failures(tmp_path: Path) -> None:
-    good, text = tmp_path / "good.png", tmp_path / "text.png"
-    good.write_bytes(encoded(picture(), "PNG"))
-    text.write_text("no picture at all, " * 9)
-    rows = list(open_many([tmp_path / "absent.png", good, text, b"", good]))
-    assert [row.kind if isinstance(row, Failed) else row[0] for row in rows] == [
-        "ImageNotFound",
-        str(good),
-        "NotAnImage",
-        "ImageEmpty",
-        str(good),
-    ]
 
 
 # --- failures ---

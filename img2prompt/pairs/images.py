@@ -6,7 +6,6 @@ import errno
 import os
 import stat
 import sys
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeAlias
@@ -23,7 +22,6 @@ from img2prompt.errors import (
 )
 from img2prompt.pairs.decoding import convert, decode
 from img2prompt.pairs.fetch import fetch, is_url, printable, shown_url
-from img2prompt.results import Failed
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | Image.Image"
 _CHUNK_BYTES = 1 << 20
@@ -109,21 +107,6 @@ def open_image(source: Source, limits: Limits = DEFAULT_LIMITS, *, name: str | N
     if isinstance(source, Image.Image):
         return convert(source, name, limits.max_pixels)
     return decode(read_bytes(source, limits, name=name), name, limits.max_pixels)
-
-
-def open_many(sources: Iterable[Source], limits: Limits = DEFAULT_LIMITS) -> Iterator[tuple[str, Image.Image] | Failed]:
-    """Streams (name, RGB image) for each source, in order, or a Failed row for one that cannot be used."""
-    for source in sources:
-        name = name_of(source)
-        try:
-            yield name, open_image(source, limits, name=name)
-        except ImageError as error:
-            yield failed(error)
-
-
-def failed(error: ImageError) -> Failed:
-    """The row of a batch that stands for an error."""
-    return Failed(source=error.source, error=error.reason, kind=type(error).__name__)
 
 
 def _within(data: bytes, name: str, limits: Limits) -> bytes:
