@@ -189,7 +189,7 @@ class Predictor:
         """Confidence of each picture's best caption, and whether the picture belongs to the model's world."""
         import numpy as np
 
-        per_token = np.array([max(_per_token(candidate) for candidate in row) for row in captions.candidates])
+        per_token = np.array([max(candidate.mean_log_likelihood for candidate in row) for row in captions.candidates])
         if self.calibration is None:
             return [(float(p), None) for p in np.exp(np.minimum(per_token, 0))]
         evidence = self.calibration.evidence(captions.features.double().numpy(), per_token)
@@ -220,15 +220,10 @@ def _check(candidates: int, style: str, batch_size: int) -> None:
         raise ConfigError(f"batch size {batch_size}: at least 1 is needed")
 
 
-def _per_token(candidate: Candidate) -> float:
-    """Mean natural log-likelihood of a token: what candidates are ranked by, whatever their length."""
-    return candidate.log_likelihood / max(candidate.token_count, 1)
-
-
 def _ranked(candidates: Iterable[Candidate]) -> tuple[Candidate, ...]:
     """Best first, with the scores that say so: beams and samples come from one model, so they compare."""
-    scored = [replace(candidate, score=_per_token(candidate)) for candidate in candidates]
-    return tuple(sorted(scored, key=_per_token, reverse=True))
+    scored = [replace(candidate, score=candidate.mean_log_likelihood) for candidate in candidates]
+    return tuple(sorted(scored, key=lambda candidate: candidate.mean_log_likelihood, reverse=True))
 
 
 def _cleaned(candidate: Candidate) -> Candidate:

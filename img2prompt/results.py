@@ -49,6 +49,11 @@ class Candidate:
     token_count: int  # tokens in the sum
     score: float | None = None  # what the ranking used, higher is better; None: not ranked
 
+    @property
+    def mean_log_likelihood(self) -> float:
+        """Of a token, natural log: compares captions of any length."""
+        return self.log_likelihood / max(self.token_count, 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:

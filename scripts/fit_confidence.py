@@ -79,7 +79,7 @@ def look(predictor: Predictor, images: Iterable[Image.Image], batch_size: int = 
 
     def see() -> None:
         captions = predictor.captioner.describe_many(batch)
-        likelihoods = [row[0].log_likelihood / max(row[0].token_count, 1) for row in captions.candidates]
+        likelihoods = [row[0].mean_log_likelihood for row in captions.candidates]
         columns.append((captions.features.double().numpy(), np.array(likelihoods)))
         batch.clear()
 
