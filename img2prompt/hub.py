@@ -23,6 +23,7 @@ WEIGHTS = (
     "open_clip_pytorch_model.safetensors",
     "model.safetensors",
     "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pt",
     "pytorch_model.bin",
 )
 # What may lie beside them and is needed to load them.

@@ -243,6 +243,7 @@ def test_two_pictures_never_share_a_sidecar(readable: Path, capsys: pytest.Captu
     ("words", "message"),
     [
         ([], "name a picture"),
+        ([""], "name a picture"),
         (["none.png", "--metadata-only"], "none.png: does not exist"),
         (["empty"], "holds no pictures"),
         (["*.xyz"], "no file matches"),

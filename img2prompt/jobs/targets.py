@@ -27,9 +27,9 @@ def find_targets(words: Sequence[str]) -> list[Target]:
     Hidden files and folders are passed over, and links to folders are not followed.
 
     Raises:
-        ConfigError: nothing is named, a folder or a pattern holds no picture, or "-" is named twice.
+        ConfigError: nothing or an empty word is named, a folder or a pattern holds no picture, or "-" is named twice.
     """
-    if not words:
+    if not words or "" in words:
         raise ConfigError("name a picture, a folder, a pattern, a URL, or - for standard input")
     if list(words).count("-") > 1:
         raise ConfigError("standard input can be read once; name - only once")
