@@ -145,7 +145,7 @@ class CocaCaptioner:
     Args:
         loaded: the model; its weights are prepared here once and must not change afterwards.
         decoding: settings; None: a beam search of 3 over log-probabilities, and, when several candidates are asked
-            for, nucleus samples beside its result.
+            for, nucleus samples beside its result; all candidates of an image differ.
         batch_size: images decoded together.
         compile: compile the decoder's step (pays only after many captions).
     """
@@ -189,7 +189,9 @@ class CocaCaptioner:
                 for settings in self._plan(candidates)
             ]
             for parts in zip(*runs, strict=True):
-                found.append(tuple(self._candidate(h, 1 + len(prefix)) for part in parts for h in part))
+                distinct = {hypothesis.tokens: hypothesis for part in parts for hypothesis in part}
+                chosen = list(distinct.values())[:candidates]
+                found.append(tuple(self._candidate(hypothesis, 1 + len(prefix)) for hypothesis in chosen))
         return Captions(found, torch.cat(features))
 
     def _plan(self, candidates: int) -> list[Decoding]:
@@ -207,7 +209,9 @@ class CocaCaptioner:
         best = Decoding(beams=3, groups=1, normalized=True, max_tokens=length, min_tokens=min(5, length - 1))
         if candidates == 1:
             return [best]
-        return [best, replace(best, strategy="sample", top_p=0.9, temperature=0.8, candidates=candidates - 1)]
+        sampled = replace(best, strategy="sample", top_p=0.9, temperature=0.8, candidates=candidates - 1)
+        # Samples of a sure model repeat; what a beam as wide as the candidates finds fills their places.
+        return [best, sampled, replace(best, beams=max(best.beams, candidates), candidates=candidates)]
 
     def _prefix(self, style: str) -> list[int]:
         prefixes = self.loaded.prefixes
