@@ -1,7 +1,7 @@
 """Makes the example pictures of imgs/examples/ that `scripts/quickstart` predicts, and the strip in the README.
 
 Run: python scripts/make_examples.py
-The storybook pictures come from the test split: no model has seen their scenes. The fractal is from outside that
+The storybook pictures come from the test split: no model has seen their scenes. The landscape is from outside that
 world, so that the warning of a low confidence can be seen. (imgs/examples/embedded-prompt.png, which carries its prompt
 inside, is made by scripts/make_embedded_example.py.)
 """
@@ -22,18 +22,22 @@ EXAMPLES = {"storybook-1": 17, "storybook-2": 4, "storybook-3": 29}  # file name
 STRIP = range(100, 112)  # test seeds, one style after the other
 
 
-def fractal(image_px: int = IMAGE_PX) -> Image.Image:
-    """A Julia set, coloured by escape time: nothing that the storybook world knows."""
-    axis = np.linspace(-1.35, 1.35, 2 * image_px)
-    z = axis[None, :] + 1j * axis[:, None]
-    escaped = np.full(z.shape, 120.0)
-    for step in range(120):
-        z = np.where(np.abs(z) < 8, z * z + complex(-0.79, 0.156), z)
-        fresh = (np.abs(z) >= 8) & (escaped == 120)
-        escaped[fresh] = step + 1 - np.log2(np.log(np.abs(z[fresh])) / np.log(8))
-    phase = np.sqrt(escaped / 120)[..., None] * np.array([9.0, 7.0, 5.0]) + np.array([0.0, 0.6, 1.3])
-    shades = (127.5 * (1 - np.cos(phase))).astype(np.uint8)
-    return Image.fromarray(shades).resize((image_px, image_px), Image.Resampling.LANCZOS)
+def landscape(image_px: int = IMAGE_PX) -> Image.Image:
+    """Ridges behind ridges in the haze of a morning: nothing that the storybook world knows."""
+    rng = np.random.default_rng(3)
+    x, y = np.arange(image_px), np.arange(image_px)[:, None] / image_px
+    light, haze, near = np.array([252.0, 226, 190]), np.array([178.0, 190, 206]), np.array([28.0, 44, 48])
+    picture = light + (np.array([118.0, 156, 200]) - light) * (1 - y[..., None]) ** 1.5 * np.ones((1, image_px, 1))
+    for depth in np.linspace(0, 1, 7):
+        frequencies = np.arange(1, 65)
+        waves = np.sin(2 * np.pi * (frequencies[:, None] * x / image_px * 0.7 + rng.random((64, 1))))
+        height = (waves * rng.normal(0, 1, (64, 1)) / frequencies[:, None] ** 1.25).sum(axis=0)
+        ridge = 0.36 + 0.5 * depth - (0.05 + 0.04 * depth) * height
+        shade = haze + (near - haze) * depth + rng.normal(0, 2 + 5 * depth, (image_px, image_px, 1))
+        below = (y - ridge)[..., None]
+        mist = np.clip(below / 0.35, 0, 1) * (1 - depth) * 0.7
+        picture = np.where(below > 0, shade + (haze - shade) * mist, picture)
+    return Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8))
 
 
 def strip() -> Image.Image:
@@ -56,7 +60,7 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, seed in EXAMPLES.items():
         render(sample_scene(seed, "test"), IMAGE_PX).save(folder / f"{name}.png", optimize=True)
-    fractal().save(folder / "fractal.jpg", quality=88)
+    landscape().save(folder / "landscape.jpg", quality=88)
     strip().save(IMGS / "storybook.jpg", quality=90)
 
 
