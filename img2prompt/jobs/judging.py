@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2prompt.metrics import bleu, bootstrap_interval, identical_share
-from img2prompt.pairs.storybook.parse import Facts, facts_of, parse
+from img2prompt.pairs.storybook.parse import Facts, facts_of
 from img2prompt.pairs.storybook.scene import Scene
-from img2prompt.pairs.storybook.score import score_one, summarise
+from img2prompt.pairs.storybook.score import score_prompts
 from img2prompt.results import Failed, Prediction
 
 if TYPE_CHECKING:
@@ -167,10 +167,8 @@ def _cosines(prompts: Sequence[str], truths: Sequence[Sequence[str]], encoder: S
 
 
 def _facts(pairs: Sequence[tuple[Example, Prediction]]) -> dict[str, float]:
-    scores = [score_one(parse(p.prompt), example.truth) for example, p in pairs if example.truth is not None]
-    if not scores:
-        return {}
-    return {name: value for name, value in summarise(scores).items() if name != "prompts"}
+    known = [(p.prompt, example.truth) for example, p in pairs if example.truth is not None]
+    return score_prompts(*zip(*known, strict=True)) if known else {}
 
 
 def _confidence(predictions: Sequence[Prediction]) -> dict[str, float]:

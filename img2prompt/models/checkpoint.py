@@ -14,18 +14,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from img2prompt import hub
 from img2prompt.errors import ModelError, PresetError
 
 CONFIG = "open_clip_config.json"
 WEIGHTS = "open_clip_model.safetensors"
-_KNOWN_WEIGHTS = (
-    WEIGHTS,
-    "open_clip_pytorch_model.safetensors",
-    "model.safetensors",
-    "open_clip_pytorch_model.bin",
-    "open_clip_pytorch_model.pt",
-    "pytorch_model.bin",
-)
 
 
 @dataclass(frozen=True)
@@ -70,7 +63,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _weights_in(folder: Path) -> Path:
-    for name in _KNOWN_WEIGHTS:
+    for name in hub.WEIGHTS:
         if (folder / name).is_file():
             return folder / name
     others = sorted(p for suffix in ("*.safetensors", "*.bin", "*.pt", "*.pth") for p in folder.glob(suffix))
@@ -97,7 +90,7 @@ def _cached(repo: str, revision: str | None, names: tuple[str, ...]) -> Path | N
 def _from_cache(source: str) -> Checkpoint:
     repo, _, revision = source.removeprefix("hf-hub:").partition("@")
     config = _cached(repo, revision or None, (CONFIG,))
-    weights = _cached(repo, revision or None, _KNOWN_WEIGHTS)
+    weights = _cached(repo, revision or None, hub.WEIGHTS)
     if config is None or weights is None:
         raise PresetError(f"{source}: not on this machine; get it with: img2prompt pull {source}")
     return Checkpoint(_read_config(config), weights, config.parent)
@@ -114,7 +107,7 @@ def _tagged(source: str) -> Checkpoint | None:
     if not known:
         raise PresetError(f"{source}: open_clip knows no such weights; write ARCHITECTURE/TAG")
     repo = str(known.get("hf_hub", "")).strip("/")
-    weights = _cached(repo, None, _KNOWN_WEIGHTS) if repo else None
+    weights = _cached(repo, None, hub.WEIGHTS) if repo else None
     if weights is None:
         raise PresetError(f"{source}: not on this machine; get it with: img2prompt pull {source}")
     preprocess = {key: known[key] for key in ("mean", "std", "interpolation", "resize_mode") if known.get(key)}

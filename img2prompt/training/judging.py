@@ -16,9 +16,9 @@ from img2prompt.models.decoding_cache import CachedDecoder
 from img2prompt.models.generation import Decoding, decode, token_ids
 from img2prompt.models.sentence import SentenceEncoder
 from img2prompt.models.tokenizer import CocaTokenizer
-from img2prompt.pairs.storybook.parse import facts_of, parse
+from img2prompt.pairs.storybook.parse import facts_of
 from img2prompt.pairs.storybook.scene import Scene
-from img2prompt.pairs.storybook.score import score_one, summarise
+from img2prompt.pairs.storybook.score import score_prompts
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +71,5 @@ class Judge:
                 self._truths[key] = self.encoder.encode_many(truth)
             scores["mean_cosine"] = mean_cosine(self.encoder.encode_many(written), self._truths[key])
         if scenes is not None:
-            facts = [
-                score_one(parse(text), facts_of(Scene.from_json(scene)))
-                for text, scene in zip(written, scenes, strict=True)
-            ]
-            scores |= {name: value for name, value in summarise(facts).items() if name != "prompts"}
+            scores |= score_prompts(written, [facts_of(Scene.from_json(scene)) for scene in scenes])
         return {name: value for name, value in scores.items() if not math.isnan(value)}

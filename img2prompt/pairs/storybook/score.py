@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
-from img2prompt.pairs.storybook.parse import Facts
+from img2prompt.pairs.storybook.parse import Facts, parse
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,3 +98,9 @@ def summarise(scores: Iterable[FactScore]) -> dict[str, float]:
 def _share(answers: Iterable[bool]) -> Share:
     right = list(answers)
     return Share(sum(right), len(right))
+
+
+def score_prompts(prompts: Iterable[str], truths: Iterable[Facts]) -> dict[str, float]:
+    """The summary of predicted prompts against the facts of their scenes, one for one, without the count of prompts."""
+    summary = summarise([score_one(parse(text), truth) for text, truth in zip(prompts, truths, strict=True)])
+    return {name: value for name, value in summary.items() if name != "prompts"}
