@@ -104,5 +104,5 @@ def test_without_pooler_our_forward_is_open_clips() -> None:
 
 def test_without_pooler_the_widths_must_fit() -> None:
     narrow = {**CONFIG, "multimodal_cfg": {**CONFIG["multimodal_cfg"], "width": 48, "heads": 3}}
-    with pytest.raises(ModelError, match="multimodal_cfg.width 48"):
+    with pytest.raises(ModelError, match=r"multimodal_cfg\.width 48"):
         new_coca(narrow, seed=1)
