@@ -342,6 +342,13 @@ def test_several_candidates_and_the_embedding(taught: CocaCaptioner) -> None:
     images = [image(seed) for seed in range(20)]  # more than one batch
     found = taught.describe_many(images, candidates=4, seed=5)
     assert [len(some) for some in found.candidates] == [4] * 20
+    assert all(len({candidate.prompt for candidate in some}) == 4 for some in found.candidates)
+    best = taught.caption_many(images[:3])
+    assert [some[0].prompt for some in found.candidates[:3]] == [some[0].prompt for some in best]
+    sampler = CocaCaptioner(taught.loaded, Decoding("sample", 24, 2, top_p=0.5))
+    assert len(sampler.caption_many(images[:1], candidates=6)[0]) == 6, (
+        "samples that were asked for stay, repeated or not"
+    )
     assert found.features.shape == (20, 32) and found.features.dtype == torch.float32
     assert torch.allclose(found.features.norm(dim=1), torch.ones(20), atol=1e-5)
     alone = taught.describe_many(images[3:4], candidates=4, seed=5)

@@ -189,9 +189,13 @@ class CocaCaptioner:
                 for settings in self._plan(candidates)
             ]
             for parts in zip(*runs, strict=True):
-                distinct = {hypothesis.tokens: hypothesis for part in parts for hypothesis in part}
-                chosen = list(distinct.values())[:candidates]
-                found.append(tuple(self._candidate(hypothesis, 1 + len(prefix)) for hypothesis in chosen))
+                row = [self._candidate(hypothesis, 1 + len(prefix)) for part in parts for hypothesis in part]
+                if len(runs) > 1:  # what one run proposes stands as it was asked for, repeated samples too
+                    distinct: dict[str, Candidate] = {}
+                    for candidate in row:
+                        distinct.setdefault(candidate.prompt, candidate)
+                    row = list(distinct.values())
+                found.append(tuple(row[:candidates]))
         return Captions(found, torch.cat(features))
 
     def _plan(self, candidates: int) -> list[Decoding]:
