@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 from lightning.pytorch import LightningDataModule
 
-from img2prompt.errors import DataError
+from img2prompt.errors import ConfigError, DataError
 from img2prompt.models.tokenizer import CocaTokenizer, train_tokenizer
 from img2prompt.training.decoding import DecodingLoader
 from img2prompt.training.pair_set import Batch, PairSet
@@ -32,12 +33,16 @@ class Source:
         validation: folder of shards to validate on; None takes the last `held_out` rows of `train`.
         held_out: rows kept from training when there is no validation folder.
         limit: at most so many training rows; None takes all.
+        repeat: how often an epoch shows the training rows of a style or of a number of kinds, e.g.
+            {"pencil sketch": 2, "3 kinds": 2}; both factors apply, rows that nothing names come once. For data with
+            scenes: what is hard to see needs to be seen more often.
     """
 
     train: Path
     validation: Path | None = None
     held_out: int = 500
     limit: int | None = None
+    repeat: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,8 @@ class CaptionPairs(LightningDataModule):
         """The training batches of a run of `total` batches."""
         train = self._sets["train"]
         lengths = {name: texts.lengths for name, texts in train.texts.items()}
-        return Plan(lengths, train.usable(), self.batch_size, phases=self.phases, total=total, seed=self.seed)
+        rows = repeated(train.usable(), train.columns.get("scene"), self.source.repeat)
+        return Plan(lengths, rows, self.batch_size, phases=self.phases, total=total, seed=self.seed)
 
     def train_dataloader(self) -> Any:
         """Batches from `next_batch` on, without end; the trainer's max_steps ends them."""
@@ -184,6 +190,25 @@ class CaptionPairs(LightningDataModule):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
         self.next_batch = int(state["next_batch"])
+
+
+def repeated(rows: np.ndarray, scenes: Sequence[str | None] | None, times: Mapping[str, int]) -> np.ndarray:
+    """The row numbers (N,), each as often as `times` says of its scene's style and number of kinds.
+
+    Raises:
+        ConfigError: the data has no scenes, or none with such a name; or a row is to come less than once.
+    """
+    if not times:
+        return rows
+    if scenes is None:
+        raise ConfigError("data.source.repeat needs data with scenes (`img2prompt storybook` makes such data)")
+    read = [json.loads(scenes[row] or "{}") for row in rows]
+    names = [(scene.get("style"), f"{len(scene.get('groups', ()))} kinds") for scene in read]
+    unknown = set(times) - {name for pair in names for name in pair}
+    if unknown or min(times.values()) < 1:
+        wrong = f"no row has {', '.join(sorted(unknown))}" if unknown else "every number must be 1 or more"
+        raise ConfigError(f"data.source.repeat: {wrong}")
+    return np.repeat(rows, [times.get(style, 1) * times.get(kinds, 1) for style, kinds in names])
 
 
 @dataclass
