@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
 STYLES = ("short", "long", "tags")  # the manners in which a captioner that was trained for it writes prompts
@@ -48,11 +50,21 @@ class Candidate:
     log_likelihood: float  # sum over tokens, natural log, end token included; <= 0
     token_count: int  # tokens in the sum
     score: float | None = None  # what the ranking used, higher is better; None: not ranked
+    scores: dict[str, float] | None = None  # the parts of `score` by their names, see ranking.SCORES; None: not ranked
 
     @property
     def mean_log_likelihood(self) -> float:
         """Of a token, natural log: compares captions of any length."""
         return self.log_likelihood / max(self.token_count, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A known prompt whose picture looks like the one that was asked about."""
+
+    prompt: str
+    cosine: float  # of the two pictures' features
+    id: str  # of the row in the data set that the bank was built from
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +80,7 @@ class Prediction:
     in_domain: bool | None = None  # False: the picture looks unlike what the model knows
     preset: str | None = None
     embedded: EmbeddedPrompt | None = None
+    nearest: tuple[Neighbour, ...] = ()  # known prompts, nearest first; empty without a bank
     seconds: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -82,4 +95,12 @@ class Captioner(Protocol):
         self, images: Sequence[Image], *, candidates: int = 1, style: str = "short", seed: int = 0
     ) -> list[tuple[Candidate, ...]]:
         """`candidates` captions for each image, best first, independent of how images are batched."""
+        ...
+
+
+class Regressor(Protocol):
+    """Estimates the sentence embedding of a picture's prompt."""
+
+    def embed_many(self, images: Sequence[Image]) -> NDArray[np.float32]:
+        """Rows (B,D) of unit length, D of the sentence model; independent of how images are batched."""
         ...
