@@ -44,13 +44,14 @@ _MAX_SCANNED_PIXELS = 2_000_000_000  # of a progressive JPEG, summed over its sc
 _MAX_TAGS = 4_000  # of a TIFF; each costs Pillow time and a warning when it is damaged
 
 
-def decode(data: bytes, name: str, max_pixels: int) -> Image.Image:
+def decode(data: bytes, name: str, max_pixels: int, least_px: int = 0) -> Image.Image:
     """The first frame of an image file as upright RGB.
 
     Args:
         data: a whole file in one of `FORMATS`.
         name: what error messages call it.
         max_pixels: width x height that is still decoded; checked in the header first.
+        least_px: when not 0, a JPEG may come out at 1/2, 1/4 or 1/8 of its size, each side no shorter than this.
 
     Raises:
         ImageError: ImageEmpty, NotAnImage, ImageTruncated or ImageTooLarge.
@@ -70,6 +71,8 @@ def decode(data: bytes, name: str, max_pixels: int) -> Image.Image:
         image = factory(stream, "")
         check_pixels(image.size, name, max_pixels)
         _check_work(image, stream, name, max_pixels)
+        if least_px and kind == "JPEG":
+            image.draft(None, (least_px, least_px))
         image.load()
         check_pixels(image.size, name, max_pixels)
         return to_rgb(image)

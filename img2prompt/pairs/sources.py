@@ -33,25 +33,33 @@ COLUMN_NAMES: dict[str, tuple[str, ...]] = {  # our column -> what tables call i
     "image": ("image", "image_path", "filepath", "file_path", "path", "file_name", "filename", "file", "img", "url"),
     "prompt": ("prompt", "caption", "text", "title", "description"),
     "scene": ("scene",),
+    "id": ("id", "imgid"),
 }
-OPTIONAL = frozenset({"scene"})
+OPTIONAL = frozenset({"scene", "id"})
 TABLES_OF_FOLDERS = ("metadata.jsonl", "metadata.csv", "pairs.csv")
 CELL_LIMIT = 1 << 24  # characters of one CSV cell; a missing closing quote reads the rest of the file as one
 
 Row = Mapping[str, Any]
 
 
-def open_pairs(source: str | os.PathLike[str], columns: Mapping[str, str] | None = None) -> datasets.Dataset:
+def open_pairs(
+    source: str | os.PathLike[str],
+    columns: Mapping[str, str] | None = None,
+    *,
+    on_left_out: Callable[[int], None] | None = None,
+) -> datasets.Dataset:
     """Opens prompt-image pairs.
 
     Args:
         source: a file or folder, see the table above.
         columns: the names that the source uses where they are not found by themselves, e.g.
             `{"image": "jpg_file", "prompt": "caption_en"}`.
+        on_left_out: called with the number of rows of a table or folder that were left out, if any.
 
     Returns:
-        A data set with `image` ({"bytes", "path"}, one of them None; for `open_image`), `prompt`, and `scene` where
-        there is one. Shards keep their other columns. Rows without image or prompt are left out and counted in the log.
+        A data set with `image` ({"bytes", "path"}, one of them None; for `open_image`), `prompt`, and `scene` and `id`
+        where they are. Shards keep their other columns. Rows without image or prompt are left out and counted in the
+        log.
 
     Raises:
         DataError: nothing that can be read as pairs, or a column is missing; the message says what was found.
@@ -64,11 +72,11 @@ def open_pairs(source: str | os.PathLike[str], columns: Mapping[str, str] | None
             return _renamed(read_shards(path), columns or {}, path)
         table = path if path.is_file() else next((path / t for t in TABLES_OF_FOLDERS if (path / t).exists()), None)
         if table is None:
-            return _dataset(_sidecars(path), path)
+            return _dataset(_sidecars(path), path, on_left_out)
         reader = READERS.get(table.suffix.lower())
         if reader is None:
             raise DataError(f"{path}: not a table of pairs; give a folder or one of {', '.join(READERS)}")
-        return _dataset(_from_table(reader(table), table, columns or {}), table)
+        return _dataset(_from_table(reader(table), table, columns or {}), table, on_left_out)
     except UnicodeDecodeError:
         raise DataError(f"{path}: not UTF-8 text; save it as UTF-8") from None
     except OSError as error:
@@ -155,7 +163,7 @@ def _sidecars(folder: Path) -> Iterator[Row]:
         yield {"image": str(image), "prompt": text.read_text(encoding="utf-8-sig") if text.is_file() else None}
 
 
-def _dataset(rows: Iterable[Row], source: Path) -> datasets.Dataset:
+def _dataset(rows: Iterable[Row], source: Path, on_left_out: Callable[[int], None] | None) -> datasets.Dataset:
     """Complete rows as a data set; the others are counted."""
     import datasets
 
@@ -168,8 +176,8 @@ def _dataset(rows: Iterable[Row], source: Path) -> datasets.Dataset:
             continue
         columns["image"].append({"bytes": None, "path": image})
         columns["prompt"].append(prompt.strip())
-        if "scene" in row:
-            columns.setdefault("scene", []).append(row["scene"])
+        for name in OPTIONAL & row.keys():
+            columns.setdefault(name, []).append(None if row[name] is None else str(row[name]))
     images = [image["path"] for image in columns["image"]]
     if not images:
         raise DataError(f"{source}: none of {left_out} rows has an image and a prompt (a .txt beside it, or a column)")
@@ -177,6 +185,8 @@ def _dataset(rows: Iterable[Row], source: Path) -> datasets.Dataset:
         raise DataError(f"{source}: none of the images exists; the first would be {images[0]}")
     if left_out:
         logger.warning("%s: %d of %d rows left out, without image or prompt", source, left_out, left_out + len(images))
+        if on_left_out is not None:
+            on_left_out(left_out)
     features = {name: datasets.Image(decode=False) if name == "image" else datasets.Value("string") for name in columns}
     return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
 

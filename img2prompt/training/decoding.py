@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 from torch.utils.data import DataLoader, Dataset
 
 from img2prompt.errors import Img2PromptError
-from img2prompt.pairs.images import open_image
-from img2prompt.training.pixels import square
+from img2prompt.training.pixels import picture
 from img2prompt.training.plan import Planned
 
 logger = logging.getLogger(__name__)
@@ -21,8 +20,8 @@ logger = logging.getLogger(__name__)
 class Pictures(Dataset[np.ndarray | None]):
     """Row number -> (H,W,3) uint8, or None for a picture that cannot be read."""
 
-    def __init__(self, shards: list[dict[str, Any]], image_px: int) -> None:
-        self.shards, self.image_px = shards, image_px
+    def __init__(self, shards: list[dict[str, Any]], image_px: int, shrink: bool = False) -> None:
+        self.shards, self.image_px, self.shrink = shards, image_px, shrink
         self.starts = np.cumsum([0, *(shard["rows"] for shard in shards)])
         self._files: dict[int, Any] = {}  # opened in the worker that reads from them
 
@@ -31,13 +30,16 @@ class Pictures(Dataset[np.ndarray | None]):
 
     def __getitem__(self, row: int) -> np.ndarray | None:
         try:
-            return np.asarray(square(open_image(self._bytes(row)), self.image_px))
+            return picture(self.source(row), self.image_px, self.shrink)
         except Img2PromptError as error:
             logger.warning("row %d: %s; skipped", row, error)
             return None
 
-    def _bytes(self, row: int) -> bytes:
+    def source(self, row: int) -> str | bytes:
+        """The path, URL or bytes of a row's picture."""
         shard = int(np.searchsorted(self.starts, row, side="right")) - 1
+        if "images" in self.shards[shard]:
+            return str(self.shards[shard]["images"][row - int(self.starts[shard])])
         if shard not in self._files:
             self._files[shard] = pq.ParquetFile(self.shards[shard]["path"], memory_map=True)
         file, place = self._files[shard], row - int(self.starts[shard])
@@ -64,7 +66,7 @@ class DecodingLoader:
         workers: int,
         length: int | None = None,
     ) -> None:
-        self.pictures = Pictures(pairs.shards, pairs.image_px)
+        self.pictures = Pictures(pairs.shards, pairs.image_px, getattr(pairs, "shrink", False))
         self.cut, self.planned, self.workers, self.length = cut, planned, workers, length
         self.skipped = 0
 

@@ -125,3 +125,54 @@ class Plan:
             for place, batch in zip(places, np.split(part, len(places)), strict=True):
                 batches[place] = (manner, batch)
         return batches
+
+
+class Mixture:
+    """Batches without end from several groups of rows, each shown as often as its weight says.
+
+    A group's rows come in one permutation after the other, of which an epoch takes weight x rows: with weight 1 each
+    row comes once an epoch, with 0.5 every other one, and none comes again before all others came.
+
+    Args:
+        groups: the rows (N,) of every group.
+        weights: of the groups; 0 leaves one out.
+        batch_size: rows of a batch.
+        seed: of everything drawn here.
+
+    Raises:
+        ConfigError: an epoch has no whole batch.
+    """
+
+    def __init__(self, groups: Sequence[np.ndarray], weights: Sequence[float], batch_size: int, seed: int) -> None:
+        self.groups, self.batch_size, self.seed = tuple(groups), batch_size, seed
+        self.shares = tuple(round(weight * len(rows)) for weight, rows in zip(weights, groups, strict=True))
+        if sum(self.shares) < batch_size:
+            raise ConfigError(f"data.batch_size {batch_size} is larger than an epoch of {sum(self.shares)} usable rows")
+        self.batches_per_epoch = sum(self.shares) // batch_size
+        self._epoch = lru_cache(maxsize=2)(self._draw)
+        self._permutation = lru_cache(maxsize=2 * len(groups))(self._permute)
+
+    def __getitem__(self, number: int) -> Planned:
+        """Batch `number` of the run, 0 the first."""
+        epoch, place = divmod(number, self.batches_per_epoch)
+        return Planned(number, "", self._epoch(epoch)[place * self.batch_size : (place + 1) * self.batch_size])
+
+    def since(self, number: int) -> Iterator[Planned]:
+        """All batches from `number` on."""
+        while True:
+            yield self[number]
+            number += 1
+
+    def _permute(self, group: int, turn: int) -> np.ndarray:
+        return np.random.default_rng((self.seed, 3, group, turn)).permutation(self.groups[group])
+
+    def _draw(self, epoch: int) -> np.ndarray:
+        drawn = [np.zeros(0, np.int64)]
+        for group, share in enumerate(self.shares):
+            size, start = len(self.groups[group]), epoch * share
+            while start < (epoch + 1) * share:
+                turn, place = divmod(start, size)
+                part = self._permutation(group, turn)[place : place + (epoch + 1) * share - start]
+                drawn.append(part)
+                start += len(part)
+        return np.random.default_rng((self.seed, 4, epoch)).permutation(np.concatenate(drawn))
