@@ -18,6 +18,7 @@ from img2prompt.errors import ConfigError, Img2PromptError
 VERBS: dict[str, str] = {  # verb -> its line in the help; the module is img2prompt.jobs.<verb>
     "predict": "the prompts of pictures",
     "evaluate": "score a model on prompt-image pairs",
+    "submit": "write a Kaggle submission for pictures",
     "train": "fine-tune or train a captioner",
     "storybook": "make a data set of storybook pictures",
     "presets": "the models and which are on this machine",

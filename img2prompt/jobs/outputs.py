@@ -56,7 +56,7 @@ class Output:
         except OSError as error:
             raise OutputError(f"{self.path}: {error.strerror}; choose a place that can be written") from error
         try:
-            self._lock()
+            lock(self._journal, self.path)
             self._begin()
         except BaseException:
             self._journal.close()
@@ -161,20 +161,25 @@ class Output:
             raise OutputError(f"{self._journal_path}: {error.strerror}; make room and run the same again") from error
         self._unsynced, self._synced_at = 0, time.monotonic()
 
-    def _lock(self) -> None:
-        """The system lets go of the lock when this process ends, however it ends."""
-        if sys.platform == "win32":
-            return
-        import fcntl
 
-        try:
-            fcntl.flock(self._journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The other run may have finished and removed its journal after we opened it.
-            free = os.fstat(self._journal.fileno()).st_nlink > 0
-        except BlockingIOError:
-            free = False
-        if not free:
-            raise OutputError(f"{self.path}: another run is writing it; wait for it, or choose another name")
+def lock(file: IO[bytes], path: Path) -> None:
+    """Keeps other runs from a file while this process has it open, however it ends.
+
+    Raises:
+        OutputError: another run has it, or has just finished and removed it; the message names `path`.
+    """
+    if sys.platform == "win32":
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # The other run may have finished and removed its file after we opened it.
+        free = os.fstat(file.fileno()).st_nlink > 0
+    except BlockingIOError:
+        free = False
+    if not free:
+        raise OutputError(f"{path}: another run is writing it; wait for it, or choose another name")
 
 
 def _whole_lines(file: IO[bytes]) -> int:
