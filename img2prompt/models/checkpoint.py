@@ -47,7 +47,7 @@ def find_checkpoint(source: str) -> Checkpoint:
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such model folder; name a folder with {CONFIG}, or see `img2prompt presets`")
     config = _read_config(folder / CONFIG)
-    return Checkpoint(config, _weights_in(folder), folder)
+    return Checkpoint(config, weights_in(folder), folder)
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -62,7 +62,12 @@ def _read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _weights_in(folder: Path) -> Path:
+def weights_in(folder: Path) -> Path:
+    """The weights file of a model folder.
+
+    Raises:
+        ModelError: there is none, or it is not clear which.
+    """
     for name in hub.WEIGHTS:
         if (folder / name).is_file():
             return folder / name
@@ -120,7 +125,15 @@ def fill(model: nn.Module, weights: Path, dtype: torch.dtype) -> None:
     Raises:
         ModelError: the file is damaged, holds pickled code, or does not fit; the first misfit is named.
     """
-    state = {name.removeprefix("module."): value for name, value in _read(weights).items()}
+    fit(model, {name.removeprefix("module."): value for name, value in read_weights(weights).items()}, weights, dtype)
+
+
+def fit(model: nn.Module, state: dict[str, Tensor], weights: Path, dtype: torch.dtype) -> None:
+    """`fill` with weights that were read already; `weights` is what errors name.
+
+    Raises:
+        ModelError: they do not fit; the first misfit is named.
+    """
     wanted = model.state_dict()
     for name in ("logit_scale", "logit_bias"):  # saved as scalars or as vectors of one, in different versions
         if name in state and name in wanted and state[name].numel() == 1:
@@ -134,10 +147,16 @@ def fill(model: nn.Module, weights: Path, dtype: torch.dtype) -> None:
     extra = next((name for name in state if name not in wanted), None)
     if extra is not None:
         raise ModelError(f"{weights}: {extra} is not part of the configured model; take the configuration beside it")
-    model.load_state_dict({name: state[name].to(dtype) for name in wanted}, assign=True)
+    cast = {name: state[name].to(dtype if state[name].is_floating_point() else state[name].dtype) for name in wanted}
+    model.load_state_dict(cast, assign=True)
 
 
-def _read(path: Path) -> Mapping[str, Tensor]:
+def read_weights(path: Path) -> Mapping[str, Tensor]:
+    """Names and tensors of a weights file.
+
+    Raises:
+        ModelError: it is damaged or holds pickled code.
+    """
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
