@@ -25,6 +25,8 @@ class Preset:
     repository: str | None = None  # on the Hugging Face hub
     open_clip: str | None = None  # "ARCHITECTURE/TAG": most of these repositories hold no configuration of their own
     sha256: Mapping[str, str] = field(default_factory=dict)  # file name -> digest, where it is known beforehand
+    regressor: str | None = None  # inside `bundled/`: estimates the embeddings of its world's prompts
+    contrastive: bool = True  # its image and text embeddings were trained to meet
 
     @property
     def general(self) -> bool:
@@ -82,6 +84,8 @@ PRESETS: dict[str, Preset] = {
             licence="MIT",
             size_mb=12,
             folder="captioner",
+            regressor="regressor",
+            contrastive=False,
         ),
     )
 }
@@ -103,6 +107,14 @@ def cached(preset: Preset) -> Path | None:
         weights = (BUNDLED / preset.folder / name for name in hub.WEIGHTS)
         return next((path for path in weights if path.is_file()), None)
     return None if preset.repository is None else hub.cached_weights(preset.repository)
+
+
+def companion(preset: Preset | None) -> Path | None:
+    """The folder of the preset's regressor where it lies on this machine, else None."""
+    if preset is None or preset.regressor is None:
+        return None
+    folder = BUNDLED / preset.regressor
+    return folder if (folder / "regressor.json").is_file() else None
 
 
 def best_available() -> Located:
