@@ -135,7 +135,7 @@ def _build(model_cfg: dict[str, Any], where: str) -> nn.Module:
         raise ModelError(f"{where}: needs embed_dim and vision_cfg; take open_clip_config.json of the model")
     if vision.get("timm_model_name"):
         raise ModelError(
-            f"{where}: its tower is timm's {vision['timm_model_name']}; take family: timm with that name and its weights"
+            f"{where}: its tower is timm's {vision['timm_model_name']}; take family timm with that name and its weights"
         )
     try:
         net = _build_vision_tower(model_cfg["embed_dim"], deepcopy(vision), model_cfg.get("quick_gelu", False))

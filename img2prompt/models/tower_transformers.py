@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from img2prompt.errors import ConfigError, ModelError
-from img2prompt.models.checkpoint import fit, read_weights, weights_in
 from img2prompt.models.tower_base import (
     Facts,
     Tokens,
@@ -30,7 +32,9 @@ class _Kind:
     model: str  # the class of the tower
     settings: str  # the class of its configuration
     whole: str  # model_type of a checkpoint that holds texts too, with the tower's settings in vision_config
-    prefixes: tuple[str, ...]  # of the tower's weights in checkpoints
+    projection: (
+        str | None
+    )  # its weight (E,W) in a checkpoint of the whole; "": the class token needs none; None: no texts
     stack: str  # where its blocks are
     mean: tuple[float, float, float]  # where preprocessor_config.json is not beside the weights
     std: tuple[float, float, float]
@@ -42,7 +46,7 @@ _KINDS: dict[str, _Kind] = {
         "CLIPVisionModel",
         "CLIPVisionConfig",
         "clip",
-        ("vision_model.",),
+        "visual_projection.weight",
         "encoder.layers",
         (0.48145466, 0.4578275, 0.40821073),
         (0.26862954, 0.26130258, 0.27577711),
@@ -51,7 +55,7 @@ _KINDS: dict[str, _Kind] = {
         "SiglipVisionModel",
         "SiglipVisionConfig",
         "siglip",
-        ("vision_model.",),
+        "",
         "encoder.layers",
         (0.5, 0.5, 0.5),
         (0.5, 0.5, 0.5),
@@ -60,12 +64,16 @@ _KINDS: dict[str, _Kind] = {
         "Dinov2Model",
         "Dinov2Config",
         "dinov2",
-        ("dinov2.",),
+        None,
         "encoder.layer",
         (0.485, 0.456, 0.406),
         (0.229, 0.224, 0.225),
     ),
 }
+
+
+# What the library raises for a configuration or weights that do not fit.
+_REFUSALS = (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ZeroDivisionError, OSError)
 
 
 class TransformersTower(Tower):
@@ -135,11 +143,9 @@ def build_transformers(spec: TowerSpec, class_token: bool) -> TransformersTower:
     if folder is not None and (folder / "preprocessor_config.json").is_file():
         beside = read_json(folder / "preprocessor_config.json")
         colours = {key: beside.get(key) or value for key, value in colours.items()}
-    net = _build(kind, config, where)
-    projection = None
-    if folder is not None:
-        projection = _fill(net, kind, weights_in(folder))
+    net = _build(kind, config, folder, where)
     settings: Any = net.config
+    projection = None if folder is None else _projection(kind, folder, settings.hidden_size)
     facts = Facts(
         width=settings.hidden_size,
         image_px=int(settings.image_size),
@@ -165,32 +171,50 @@ def _vision_config(config: dict[str, Any], where: str) -> tuple[dict[str, Any], 
     raise ModelError(f"{where}: model_type {found!r} is not supported; choose one of {', '.join(known)}")
 
 
-def _build(kind: _Kind, config: dict[str, Any], where: str) -> nn.Module:
+def _build(kind: _Kind, config: dict[str, Any], folder: Path | None, where: str) -> nn.Module:
     import transformers
 
-    make: Callable[..., nn.Module] = getattr(transformers, kind.model)
+    make: Any = getattr(transformers, kind.model)
     try:
-        return make(getattr(transformers, kind.settings).from_dict(config))
-    except (ValueError, TypeError, KeyError, AttributeError, RuntimeError, ZeroDivisionError) as error:
+        settings = getattr(transformers, kind.settings).from_dict(config)
+        if folder is None:
+            return make(settings)  # type: ignore[no-any-return]
+        with _quietly():
+            net, found = make.from_pretrained(
+                folder, config=settings, local_files_only=True, output_loading_info=True, dtype=torch.float32
+            )
+    except (*_REFUSALS, SafetensorError) as error:
         raise ModelError(f"{where}: transformers cannot build this model ({first_lines(error)})") from error
+    missing = sorted(found["missing_keys"])
+    if missing:  # the library would leave them random
+        raise ModelError(f"{where}: {missing[0]} is missing; the weights belong to another architecture")
+    return net  # type: ignore[no-any-return]
 
 
-def _fill(net: nn.Module, kind: _Kind, weights: Any) -> Tensor | None:
-    """Puts in the tower's weights of a checkpoint; returns the projection into the space of texts, if there is one."""
-    state = dict(read_weights(weights))
-    prefix = next((p for p in kind.prefixes if any(name.startswith(p) for name in state)), "")
-    own = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    spare = ("position_ids", "mask_token") if prefix or kind.whole != "siglip" else ("position_ids",)
-    wanted = net.state_dict()
-    own = {
-        name: value
-        for name, value in own.items()
-        if not name.endswith(spare) and not (name.startswith("head.") and name not in wanted)
-    }
-    fit(net, own, weights, torch.float32)
-    if kind.whole == "clip":
-        matrix = state.get("visual_projection.weight")  # (E,W)
-        return None if matrix is None else matrix.float().T.contiguous()
-    # SigLIP's pooled token lies in the shared space as it is, where the checkpoint is of the whole model.
-    joint = kind.whole == "siglip" and any(name.startswith("text_model.") for name in state)
-    return torch.eye(net.config.hidden_size) if joint else None  # type: ignore[union-attr, arg-type]
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without the library's progress bar and report, whose facts end in an error of ours."""
+    from transformers.utils import logging
+
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
+    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if shown:
+            logging.enable_progress_bar()
+
+
+def _projection(kind: _Kind, folder: Path, width: int) -> Tensor | None:
+    """From the class token to the space of texts (W,E), where the checkpoint is of the whole model."""
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as weights:
+            names = weights.keys()
+            if kind.projection in names:
+                return weights.get_tensor(kind.projection).float().T.contiguous()  # type: ignore[no-any-return]
+            # SigLIP's pooled token lies in the shared space as it is.
+            if kind.projection == "" and any(name.startswith("text_model.") for name in names):
+                return torch.eye(width)
+    return None

@@ -42,7 +42,7 @@ def build_tower(spec: TowerSpec, *, class_token: bool = True) -> Tower:
         check_finite(tower, spec.source)
     if spec.image_px is not None:
         tower.resize(spec.image_px)
-    return tower
+    return tower.train()  # some libraries give pretrained networks in evaluation mode
 
 
 def check_finite(model: torch.nn.Module, where: str) -> None:
