@@ -15,42 +15,10 @@ import torch
 import torch.nn.functional as F
 from open_clip import CoCa
 from open_clip.transformer import ResidualAttentionBlock
-from torch import Tensor
+from torch import Tensor, nn
 
 from img2prompt.errors import ModelError
-
-_FEW_ROWS = 24  # up to here a column-major product beats the blocked one (measured, AVX-512, 512 x 2048)
-_WIDE = 8192  # outputs from which the blocked layout wins for any number of rows (measured, 49,408 x 512)
-
-
-class PackedLinear:
-    """y = x W^T + b for few rows, W laid out for how many there are.
-
-    A product of a few rows is bound by reading W. MKL reads a row-major W two to four times slower for 4 to 24 rows
-    than its transpose, and oneDNN's blocked layout is faster still for a vocabulary. Both copies are made when first
-    needed, from the weights as they are then. Elsewhere than on a CPU in float32 this is `F.linear`.
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        self.weight = weight.detach()  # (N,K)
-        self.bias = None if bias is None else bias.detach()
-        on_cpu = weight.device.type == "cpu" and weight.dtype == torch.float32
-        self._packs = on_cpu and bool(torch._C._has_mkldnn)
-        self._columns: Tensor | None = None
-        self._blocks: Tensor | None = None
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """x (R,K) -> (R,N)."""
-        if not self._packs or x.shape[0] > 256:
-            return F.linear(x, self.weight, self.bias)
-        if x.shape[0] <= _FEW_ROWS and self.weight.shape[0] < _WIDE:
-            if self._columns is None:
-                self._columns = self.weight.t().contiguous()
-            return x @ self._columns if self.bias is None else torch.addmm(self.bias, x, self._columns)
-        if self._blocks is None:
-            self._blocks = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous(), 32)
-        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._blocks, self.bias, "none", [], "")
-        return out
+from img2prompt.models.packed_linear import PackedLinear
 
 
 class _Block:
@@ -63,7 +31,10 @@ class _Block:
         self.project = PackedLinear(attn.in_proj_weight[:rows], attn.in_proj_bias[:rows])
         self.image = PackedLinear(attn.in_proj_weight[self.width :], attn.in_proj_bias[self.width :]) if cross else None
         self.out = PackedLinear(attn.out_proj.weight, attn.out_proj.bias)
-        self.widen = PackedLinear(block.mlp.c_fc.weight, block.mlp.c_fc.bias)
+        # Other activations (QuickGELU) stay modules of their own.
+        fused = isinstance(block.mlp.gelu, nn.GELU) and block.mlp.gelu.approximate == "none"
+        self.activate = nn.Identity() if fused else block.mlp.gelu
+        self.widen = PackedLinear(block.mlp.c_fc.weight, block.mlp.c_fc.bias, gelu=fused)
         self.narrow = PackedLinear(block.mlp.c_proj.weight, block.mlp.c_proj.bias)
 
     def image_keys(self, embs: Tensor) -> Tensor:
@@ -90,7 +61,7 @@ class _Block:
     def _rest(self, x: Tensor, attended: Tensor) -> Tensor:
         block = self.block
         x = x + block.ls_1(self.out(attended.transpose(1, 2).reshape(x.shape)))
-        return x + block.ls_2(self.narrow(block.mlp.gelu(self.widen(block.ln_2(x)))))  # type: ignore[no-any-return]
+        return x + block.ls_2(self.narrow(self.activate(self.widen(block.ln_2(x)))))  # type: ignore[no-any-return]
 
 
 @dataclass

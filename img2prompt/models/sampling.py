@@ -119,6 +119,16 @@ def _sorted_draw(values: Tensor, random: Tensor, temperature: float, top_p: floa
     return _invert(weights.cumsum(-1), random[:, None].to(weights.dtype))[:, 0]
 
 
+def _row_sums(x: Tensor) -> Tensor:
+    """Sums of rows (R,V) -> (R,) float64, the same for a row alone and among others.
+
+    `sum(dtype=float64)` first copies everything to float64, which takes five times as long as adding it up.
+    """
+    if x.shape[1] % _CHUNK:
+        return x.sum(-1, dtype=torch.float64)
+    return x.unflatten(-1, (-1, _CHUNK)).sum(-1).sum(-1, dtype=torch.float64)
+
+
 def _nucleus_draw(logits: Tensor, random: Tensor, temperature: float, top_p: float) -> Tensor:
     """A draw from the nucleus by rejection, which needs no sort of the vocabulary.
 
@@ -128,7 +138,7 @@ def _nucleus_draw(logits: Tensor, random: Tensor, temperature: float, top_p: flo
     shifted = logits - logits.amax(-1, keepdim=True)
     weights = shifted.exp()  # (R,V)
     tempered = weights if temperature == 1.0 else shifted.div_(temperature).exp_()
-    limit = weights.sum(-1, dtype=torch.float64) * top_p  # (R,)
+    limit = _row_sums(weights) * top_p  # (R,)
     proposals = _invert(tempered.cumsum(-1), random[:, :-1].to(weights.dtype))  # (R,trials)
     proposed = weights.gather(1, proposals)  # (R,trials)
     chosen = torch.full_like(proposals[:, 0], -1)
@@ -138,7 +148,9 @@ def _nucleus_draw(logits: Tensor, random: Tensor, temperature: float, top_p: flo
         first = open_trials[rows].int().argmax(1)  # the first proposal that nothing is known about
         weight = proposed[rows, first]  # (r,)
         some = weights if len(rows) == len(weights) else weights[rows]
-        above = torch.where(some > weight[:, None], some, 0.0).sum(-1, dtype=torch.float64)
+        # Ones and zeros straight into floats: `where` takes six times as long on a CPU.
+        more = torch.gt(some, weight[:, None], out=torch.empty_like(some))
+        above = _row_sums(more.mul_(some))
         inside = above < limit[rows]
         chosen[rows[inside]] = proposals[rows[inside], first[inside]]
         rows, weight = rows[~inside], weight[~inside]
