@@ -18,7 +18,7 @@ from tiny_model import save_model
 from tiny_training import MODEL, logged, write_data, write_recipe
 
 from img2prompt.cli import main
-from img2prompt.jobs.train import RECIPES
+from img2prompt.jobs.train import RECIPES, TRAINEES
 from img2prompt.models.coca import load_coca
 from img2prompt.training.judging import Judge
 
@@ -118,7 +118,7 @@ def test_average_counts_optimiser_steps_and_contrast_can_train(data: Path, tmp_p
     assert logged(tmp_path / "run", "train/contrastive")
 
 
-@pytest.mark.parametrize("recipe", sorted(path.stem for path in RECIPES.glob("*.yaml")))
+@pytest.mark.parametrize("recipe", TRAINEES["captioner"].recipes)
 def test_every_recipe_runs(recipe: str, data: Path, tmp_path: Path) -> None:
     settings = yaml.safe_load((RECIPES / f"{recipe}.yaml").read_text())
     more = [f"--data.source.train={data}", "--data.source.validation=null", "--data.source.held_out=8"]
@@ -138,7 +138,7 @@ def test_every_recipe_runs(recipe: str, data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["regressor"], "choose captioner"),
+        (["painter"], "choose captioner or regressor"),
         (["captioner", "--config", "nowhere.yaml"], "nowhere.yaml"),
         (["captioner", "--config", "RECIPE", "--model.optimiser.speed=3"], "speed"),
         (["captioner", "--config", "RECIPE", "--data.source.train=nowhere"], "no manifest.json"),

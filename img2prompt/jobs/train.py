@@ -1,9 +1,12 @@
-"""`img2prompt train captioner --config RECIPE`: LightningCLI over the captioner and its data."""
+"""`img2prompt train captioner|regressor --config RECIPE`: LightningCLI over a model and its data, a row each."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,21 +14,64 @@ from img2prompt.errors import ConfigError
 from img2prompt.jobs.doctor import installation
 
 if TYPE_CHECKING:
-    from lightning.pytorch.cli import LightningCLI
+    from img2prompt.training.cli import TrainingCLI
 
-HELP = """usage: img2prompt train captioner --config RECIPE [--output FOLDER] [--resume] [--KEY VALUE ...]
+RECIPES = Path(__file__).parents[1] / "recipes"
 
-Trains or fine-tunes a captioner. The recipe is YAML; every key of it can be set on the command line, such as
---data.source.train=FOLDER --trainer.max_steps=1000.
 
-  --config RECIPE     a file, or the name of a recipe that comes along: {recipes}
-  --output FOLDER     the run's folder (default: runs/captioner); last/ and best/ in it are models for --preset
+@dataclass(frozen=True, slots=True)
+class Trainee:
+    """Something that can be trained.
+
+    Attributes:
+        line: what training it does, for the help.
+        module: its class, "MODULE:CLASS", imported only when it trains.
+        data: the class of its data.
+        recipes: those that come along.
+        example: a key that its recipes leave to the user.
+        defaults: of keys that all trainees share, where they differ.
+    """
+
+    line: str
+    module: str
+    data: str
+    recipes: tuple[str, ...]
+    example: str
+    defaults: Mapping[str, str] = field(default_factory=dict)
+
+
+TRAINEES: dict[str, Trainee] = {
+    "captioner": Trainee(
+        line="Trains or fine-tunes a captioner: from a picture to its prompt.",
+        module="img2prompt.training.captioner:CaptionTraining",
+        data="img2prompt.training.data:CaptionPairs",
+        recipes=("coca_l14_sd", "storybook_captioner", "storybook_tower"),
+        example="--data.source.train=FOLDER",
+    ),
+    "regressor": Trainee(
+        line="Trains or fine-tunes a regressor: from a picture to its prompt's sentence embedding.",
+        module="img2prompt.training.regressor:RegressorTraining",
+        data="img2prompt.training.embedding_data:EmbeddingPairs",
+        recipes=("clip_vit_l_14", "storybook_regressor", "timm_vit_b_16", "vit_l_336"),
+        example="--data.sources='[{path: FOLDER}]'",
+        defaults={"keep.monitor": "val/cosine", "keep.mode": "max"},
+    ),
+}
+
+HELP = """usage: img2prompt train {names} --config RECIPE [--output FOLDER] [--resume] [--KEY VALUE ...]
+
+{lines}
+The recipe is YAML; every key of it can be set on the command line, such as
+{example} --trainer.max_steps=1000.
+
+  --config RECIPE     a file, or the name of a recipe that comes along:
+{recipes}
+  --output FOLDER     the run's folder (default: runs/{name}); last/ and best/ in it are models
   --resume            go on from the folder's last checkpoint: the same batches and losses as if never stopped
   --logger NAME       wandb or mlflow beside CSV and TensorBoard
 
-  img2prompt train captioner --keys     every key with its meaning
+  img2prompt train {name} --keys     every key with its meaning
 """
-RECIPES = Path(__file__).parents[1] / "recipes"
 
 
 def raw(argv: list[str]) -> int:
@@ -37,15 +83,30 @@ def raw(argv: list[str]) -> int:
     Raises:
         ConfigError: an argument or the recipe is wrong, or the run folder holds another run.
     """
-    if not argv or argv[0] in ("-h", "--help") or "-h" in argv or "--help" in argv:
-        names = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
-        print(HELP.format(recipes=names or "none"), end="")
+    helps = not argv or "-h" in argv or "--help" in argv
+    if helps and (not argv or argv[0] not in TRAINEES):
+        print(_help(list(TRAINEES)), end="")
         return 0
-    if argv[0] != "captioner":
-        raise ConfigError(f"train {argv[0]}: there is no such model to train; choose captioner")
+    if argv[0] not in TRAINEES:
+        raise ConfigError(f"train {argv[0]}: there is no such model to train; choose {' or '.join(TRAINEES)}")
+    if helps:
+        print(_help([argv[0]]), end="")
+        return 0
     rest = [("--help" if word == "--keys" else word) for word in argv[1:]]
-    cli = _parse([_named(rest[i - 1] if i else "", word) for i, word in enumerate(rest)])
+    cli = _parse(argv[0], [_named(rest[i - 1] if i else "", word) for i, word in enumerate(rest)])
     return _fit(cli)
+
+
+def _help(names: list[str]) -> str:
+    """The help of some of the trainees."""
+    rows = {name: TRAINEES[name] for name in names}
+    return HELP.format(
+        names="|".join(rows),
+        name=names[0] if len(names) == 1 else "NAME",
+        lines="\n".join(row.line for row in rows.values()),
+        example=next(iter(rows.values())).example,
+        recipes="\n".join(f"                        {', '.join(row.recipes)}" for row in rows.values()),
+    )
 
 
 def _named(before: str, word: str) -> str:
@@ -57,24 +118,32 @@ def _named(before: str, word: str) -> str:
     return path if before == "--config" else f"--config={path}"
 
 
-def _parse(arguments: list[str]) -> LightningCLI:
-    from img2prompt.training.cli import CaptionerCLI
+def _parse(name: str, arguments: list[str]) -> TrainingCLI:
+    from img2prompt.training.cli import TrainingCLI
 
-    return CaptionerCLI.of(arguments)
+    trainee = TRAINEES[name]
+    return TrainingCLI.of(name, _imported(trainee.module), _imported(trainee.data), trainee.defaults, arguments)
 
 
-def _fit(cli: Any) -> int:
+def _imported(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _fit(cli: TrainingCLI) -> int:
     from img2prompt.training.callbacks import CHECKPOINT
 
     root = Path(cli.trainer.default_root_dir)
     path = root / CHECKPOINT
     if path.exists() and not cli.config["resume"]:
         raise ConfigError(f"{root}: holds a run; add --resume to go on with it, or choose another --output")
-    root.mkdir(parents=True, exist_ok=True)
-    cli.write_config(root)
-    (root / "versions.json").write_text(json.dumps(installation(), indent=1) + "\n", encoding="utf-8")
+    if cli.trainer.is_global_zero:
+        root.mkdir(parents=True, exist_ok=True)
+        cli.write_config(root)
+        (root / "versions.json").write_text(json.dumps(installation(), indent=1) + "\n", encoding="utf-8")
     resume = str(path) if cli.config["resume"] and path.exists() else None
     cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume, weights_only=True)
-    print(root / "last")
-    print(f"{cli.datamodule.skipped} pictures could not be read", file=sys.stderr)
+    if cli.trainer.is_global_zero:
+        print(root / "last")
+        print(f"{cli.datamodule.skipped} rows were left out", file=sys.stderr)
     return 0

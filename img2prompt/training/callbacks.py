@@ -13,8 +13,8 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from img2prompt.training.captioner import CaptionTraining
-from img2prompt.training.optim import Average
+from img2prompt.training.module import Training
+from img2prompt.training.optim import Average, local
 
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
 
@@ -31,24 +31,24 @@ class Ema(Callback):
         self.average: Average | None = None
         self._restored: dict[str, Any] | None = None
 
-    def on_fit_start(self, trainer: Trainer, module: CaptionTraining) -> None:
+    def on_fit_start(self, trainer: Trainer, module: Training) -> None:
         """Starts from the weights that are there, or from a checkpoint's average."""
         if self.decay:
-            self.average = Average((p for p in module.coca.parameters() if p.requires_grad), self.decay)
+            self.average = Average((p for p in module.trained.parameters() if p.requires_grad), self.decay)
             if self._restored is not None:
                 self.average.load_state_dict(self._restored)
 
-    def on_train_batch_end(self, trainer: Trainer, module: CaptionTraining, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: Training, *_: Any) -> None:
         """Takes in the weights after every optimiser step."""
         if self.average is not None and trainer.fit_loop._should_accumulate() is False:
             self.average.update()
 
-    def on_validation_start(self, trainer: Trainer, module: CaptionTraining) -> None:
+    def on_validation_start(self, trainer: Trainer, module: Training) -> None:
         """Puts the average in place."""
         if self.average is not None:
             self.average.swap()
 
-    def on_validation_end(self, trainer: Trainer, module: CaptionTraining) -> None:
+    def on_validation_end(self, trainer: Trainer, module: Training) -> None:
         """Takes it out again."""
         if self.average is not None:
             self.average.swap()
@@ -70,14 +70,16 @@ class Ema(Callback):
         return {} if self.average is None else self.average.state_dict()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Kept until the weights are there."""
+        """Kept until the weights are there, which some strategies restore earlier than this."""
         self._restored = state_dict or None
+        if self.average is not None and self._restored is not None:
+            self.average.load_state_dict(self._restored)
 
 
 class Keep(Callback):
     """Keeps a run folder from which training goes on and whose models can be used at any time.
 
-    checkpoints/last.ckpt (everything a resume needs), last/ and best/ (models in open_clip's format, averaged
+    checkpoints/last.ckpt (everything a resume needs), last/ and best/ (models as the package loads them, averaged
     weights). Every file is replaced in one step, so a kill at any moment leaves the one before.
 
     Args:
@@ -95,19 +97,26 @@ class Keep(Callback):
         self._saved_at = time.monotonic()
         self._saved_step = -1
 
-    def on_train_start(self, trainer: Trainer, module: CaptionTraining) -> None:
+    def on_train_start(self, trainer: Trainer, module: Training) -> None:
         """Starts the clock."""
         self._saved_at = time.monotonic()
 
-    def on_train_batch_end(self, trainer: Trainer, module: CaptionTraining, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: Training, *_: Any) -> None:
         """Saves when it is time, between optimiser steps only."""
         if trainer.fit_loop._should_accumulate() or trainer.global_step == self._saved_step:
             return
-        due = time.monotonic() - self._saved_at >= 60 * self.minutes
-        if due or (self.steps and trainer.global_step % self.steps == 0):
+        if (self.steps and trainer.global_step % self.steps == 0) or self._due(trainer):
             self.save(trainer, module)
 
-    def on_validation_end(self, trainer: Trainer, module: CaptionTraining) -> None:
+    def _due(self, trainer: Trainer) -> bool:
+        due = time.monotonic() - self._saved_at >= 60 * self.minutes
+        if trainer.world_size == 1:
+            return due
+        if trainer.global_step % trainer.log_every_n_steps:  # type: ignore[attr-defined]  # asking takes time
+            return False
+        return bool(trainer.strategy.broadcast(due))  # one clock for all processes
+
+    def on_validation_end(self, trainer: Trainer, module: Training) -> None:
         """Keeps the model when it is the best so far."""
         value = trainer.callback_metrics.get(self.monitor)
         if trainer.sanity_checking or value is None or not math.isfinite(float(value)):
@@ -117,21 +126,23 @@ class Keep(Callback):
             with _ema(trainer).averaged():
                 module.export(Path(trainer.default_root_dir) / "best")
 
-    def on_train_end(self, trainer: Trainer, module: CaptionTraining) -> None:
+    def on_train_end(self, trainer: Trainer, module: Training) -> None:
         """Saves the end."""
         if trainer.global_step != self._saved_step:
             self.save(trainer, module)
 
-    def save(self, trainer: Trainer, module: CaptionTraining) -> None:
+    def save(self, trainer: Trainer, module: Training) -> None:
         """Writes the checkpoint and the model, unless the weights are no longer finite."""
-        if not all(torch.isfinite(p).all() for p in module.coca.parameters()):
+        finite = all(bool(torch.isfinite(local(p)).all()) for p in module.trained.parameters())
+        if not trainer.strategy.reduce_boolean_decision(finite):
             return
         root = Path(trainer.default_root_dir)
         path = root / CHECKPOINT
         path.parent.mkdir(parents=True, exist_ok=True)
         fresh = path.with_suffix(".tmp")
         trainer.save_checkpoint(fresh)
-        fresh.replace(path)
+        if trainer.is_global_zero:
+            fresh.replace(path)
         with _ema(trainer).averaged():
             module.export(root / "last")
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
@@ -148,17 +159,19 @@ class Keep(Callback):
 class Tell(Callback):
     """Says on stderr how training goes: a line at each log step, and the scores and an example of each validation."""
 
-    def on_train_start(self, trainer: Trainer, module: CaptionTraining) -> None:
+    def on_train_start(self, trainer: Trainer, module: Training) -> None:
         """Starts the clock."""
         self._since = (time.monotonic(), trainer.global_step)
 
-    def on_train_batch_end(self, trainer: Trainer, module: CaptionTraining, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, module: Training, *_: Any) -> None:
         """One line every `log_every_n_steps`."""
         step, every = trainer.global_step, trainer.log_every_n_steps  # type: ignore[attr-defined]
         if step % every or step == self._since[1]:
             return
         seconds = (time.monotonic() - self._since[0]) / (step - self._since[1])
         self._since = (time.monotonic(), step)
+        if not trainer.is_global_zero:
+            return
         images = trainer.datamodule.batch_size * trainer.accumulate_grad_batches / seconds  # type: ignore[attr-defined]
         left = (trainer.max_steps - step) * seconds / 60
         parts = [
@@ -166,14 +179,16 @@ class Tell(Callback):
             for name, value in trainer.callback_metrics.items()
             if name.startswith("train/") and name != "train/batch"
         ]
-        rate = trainer.optimizers[0].param_groups[0]["lr"]
+        rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
         line = (
             f"step {step}/{trainer.max_steps} {' '.join(parts)} lr {rate:.2e} {images:.0f} images/s {left:.0f} min left"
         )
         print(line, file=sys.stderr, flush=True)
 
-    def on_validation_end(self, trainer: Trainer, module: CaptionTraining) -> None:
+    def on_validation_end(self, trainer: Trainer, module: Training) -> None:
         """The scores, and what was written for the first picture."""
+        if not trainer.is_global_zero:
+            return
         scores = sorted((k, float(v)) for k, v in trainer.callback_metrics.items() if k.startswith("val"))
         print("validation " + " ".join(f"{k} {v:.4f}" for k, v in scores), file=sys.stderr, flush=True)
         for manner, (written, truth) in module.examples.items():

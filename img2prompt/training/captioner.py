@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from img2prompt.errors import ConfigError, TrainingError
+from img2prompt.errors import ConfigError
 from img2prompt.models.coca import freeze, load_coca, new_coca, save_coca
 from img2prompt.models.tokenizer import ClipTokenizer, CocaTokenizer, own_tokenizer
 from img2prompt.presets import resolve
@@ -23,12 +22,13 @@ from img2prompt.training.data import CaptionPairs
 from img2prompt.training.forward import decode, see
 from img2prompt.training.grounding import Grounding, Heads
 from img2prompt.training.judging import Judge, write_captions
+from img2prompt.training.module import Training
 from img2prompt.training.pair_set import Batch
 from img2prompt.training.settings import Loss, Model
 from img2prompt.training.windows import windows_around
 
 
-class CaptionTraining(LightningModule):
+class CaptionTraining(Training):
     """Trains an open_clip CoCa to caption.
 
     Args:
@@ -53,7 +53,6 @@ class CaptionTraining(LightningModule):
         self.settings, self.loss, self.grounding, self.optimiser = model, loss, grounding, optimiser
         self.validate_captions = validate_captions
         self.judge: Judge | None = None
-        self.examples: dict[str, tuple[str, str]] = {}  # manner -> a written and the true caption
         self.coca: Any = None
         self.heads: Heads | None = None
         self._ready = False
@@ -118,14 +117,8 @@ class CaptionTraining(LightningModule):
         share = self.global_step / max(1, self.trainer.max_steps)
         losses = self.losses(batch, captions=share >= self.loss.caption_from)
         total = self.total(losses, share)
-        logs = (self.global_step + 1) % self.trainer.log_every_n_steps == 0  # type: ignore[attr-defined]  # as Lightning
-        if (logs or total.device.type == "cpu") and not torch.isfinite(total):
-            parts = ", ".join(f"{name} {value.item():g}" for name, value in losses.items())
-            raise TrainingError(
-                f"the loss of batch {batch.number} is not finite ({parts}); the last good checkpoint is kept: "
-                "lower optimiser.lr or set trainer.gradient_clip_val, then go on with --resume"
-            )
-        if logs:
+        self.check(total, losses, batch.number)
+        if self.logs_now:
             self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()})
             self.log_dict({"train/loss": total.detach(), "train/batch": float(batch.number)})
         self.trainer.datamodule.next_batch = batch.number + 1  # type: ignore[attr-defined]
@@ -200,9 +193,14 @@ class CaptionTraining(LightningModule):
             self.log_dict({f"val_{manner}/{name}": value for name, value in scores.items()})
             self.examples = {**self.examples, manner: (written[0], truth[0])}
 
+    @property
+    def trained(self) -> nn.Module:
+        """The captioner."""
+        return self.coca
+
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule."""
-        return optim.build(self.optimiser, self.coca, self.heads, self.trainer.max_steps)
+        return optim.build(self.optimiser, self.coca, self.heads, self.trainer.max_steps, self.fused)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps the random state too: patch dropout, where a configuration has it, draws from it."""

@@ -1,22 +1,23 @@
-"""LightningCLI for the captioner: recipes are its YAML, with a few keys of our own on top."""
+"""LightningCLI for whatever is trained: recipes are its YAML, with a few keys of our own on top."""
 
 from __future__ import annotations
 
 import itertools
 import logging
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
+from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from img2prompt.errors import ConfigError
 from img2prompt.extras import need
 from img2prompt.training.callbacks import Ema, Keep, Tell
-from img2prompt.training.captioner import CaptionTraining
-from img2prompt.training.data import CaptionPairs
+from img2prompt.training.module import Training
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "accelerator": "auto",
@@ -32,12 +33,36 @@ TRAINER_DEFAULTS: dict[str, Any] = {
 }
 
 
-class CaptionerCLI(LightningCLI):
-    """Builds module, data and trainer from a recipe and arguments."""
+class TrainingCLI(LightningCLI):
+    """Builds module, data and trainer from a recipe and arguments; `of` makes the class of what is trained.
+
+    Attributes:
+        name: what is trained.
+        defaults: of the keys of our own, where they differ.
+        strategies: see `Training`.
+    """
+
+    name: ClassVar[str]
+    defaults: ClassVar[Mapping[str, Any]]
+    strategies: ClassVar[Mapping[str, Callable[[], Any]]]
 
     @classmethod
-    def of(cls, arguments: list[str]) -> CaptionerCLI:
+    def of(
+        cls,
+        name: str,
+        module: type[Training],
+        data: type[LightningDataModule],
+        defaults: Mapping[str, Any],
+        arguments: list[str],
+    ) -> TrainingCLI:
         """Reads the arguments.
+
+        Args:
+            name: what is trained, as the command line calls it.
+            module: its class.
+            data: the class of its data.
+            defaults: of the keys of our own, where they differ.
+            arguments: what stands on the command line after the name.
 
         Raises:
             ConfigError: one of them, or the recipe, is wrong.
@@ -45,36 +70,43 @@ class CaptionerCLI(LightningCLI):
         import jsonargparse
 
         _quieten()
+        program = f"img2prompt train {name}"
+        parser = {"exit_on_error": False, "prog": program}
+        own = type(cls.__name__, (cls,), {"name": name, "defaults": dict(defaults), "strategies": module.strategies})
         try:
-            return cls(
-                CaptionTraining,
-                CaptionPairs,
+            return own(
+                module,
+                data,
                 args=arguments,
                 run=False,
                 auto_configure_optimizers=False,
                 save_config_callback=None,
                 trainer_defaults=TRAINER_DEFAULTS,
                 seed_everything_default=42,
-                parser_kwargs={"exit_on_error": False, "prog": "img2prompt train captioner"},
+                parser_kwargs=parser,
             )
         except (jsonargparse.ArgumentError, OSError) as error:
-            raise ConfigError(f"{' '.join(str(error).split())}; see img2prompt train captioner --keys") from error
+            raise ConfigError(f"{' '.join(str(error).split())}; see {program} --keys") from error
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The keys of our own."""
-        parser.add_argument("--output", type=Path, default=Path("runs/captioner"), help="the run's folder")
+        parser.add_argument("--output", type=Path, default=Path("runs") / self.name, help="the run's folder")
         parser.add_argument("--resume", action="store_true", help="go on from the folder's last checkpoint")
         names = Literal["wandb", "mlflow"] | None
         parser.add_argument("--logger", type=names, default=None, help="beside CSV and TensorBoard")
         parser.add_argument("--threads", type=int, default=0, help="processor threads; 0 leaves it to torch")
         parser.add_lightning_class_args(Ema, "ema")
         parser.add_lightning_class_args(Keep, "keep")
+        parser.set_defaults(self.defaults)
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """The trainer, writing into the run folder."""
         root, extra = Path(self.config["output"]), self.config["logger"]
         if self.config["threads"]:
             torch.set_num_threads(self.config["threads"])
+        asked = self.config_init["trainer"]["strategy"]
+        if isinstance(asked, str) and asked in self.strategies:
+            kwargs["strategy"] = self.strategies[asked]()
         trainer = super().instantiate_trainer(default_root_dir=str(root), logger=loggers(root, extra), **kwargs)
         trainer.callbacks.append(Tell())
         return trainer

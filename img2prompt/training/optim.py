@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from img2prompt.errors import TrainingError
 from img2prompt.training.muon import MuonAdamW
@@ -29,7 +30,8 @@ class Optimiser:
             `cooldown` of the run (so a run can be cut short or prolonged without having been wrong so far).
         cooldown: share of the run, for "wsd".
         layer_decay: factor on the learning rate from each block to the one below it, in each tower; 1 for none.
-        head_lr_factor: learning rate of the training-only heads relative to `lr`.
+        head_lr_factor: learning rate relative to `lr` of what stands on the model or tower: a captioner's training-only
+            heads, a regressor's pooling and head.
         muon_lr: learning rate of the blocks' matrices under Muon; 0 leaves them to AdamW.
     """
 
@@ -45,20 +47,43 @@ class Optimiser:
     muon_lr: float = 0.0
 
 
-def build(settings: Optimiser, model: nn.Module, heads: nn.Module | None, max_steps: int) -> dict[str, Any]:
-    """The optimiser and its schedule, as Lightning takes them from `configure_optimizers`.
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a parameter lies.
+
+    Attributes:
+        below_top: blocks between it and the top of its tower, 0 for what comes after the last block.
+        in_block: whether it belongs to a block, whose matrices Muon may move.
+    """
+
+    below_top: int
+    in_block: bool
+
+
+def build(
+    settings: Optimiser, model: nn.Module, heads: nn.Module | None, max_steps: int, fused: bool = True
+) -> dict[str, Any]:
+    """A captioner's optimiser and its schedule, as Lightning takes them from `configure_optimizers`.
 
     Raises:
         TrainingError: every weight is frozen.
     """
-    groups = parameter_groups(settings, model)
-    if heads is not None:
-        for group in parameter_groups(settings, heads):
-            groups.append({**group, "lr": settings.lr * settings.head_lr_factor})
+    groups = parameter_groups(settings, model) + (head_groups(settings, heads) if heads is not None else [])
+    return assembled(settings, groups, [lambda step: factor(settings, step, max_steps)] * len(groups), fused)
+
+
+def assembled(
+    settings: Optimiser, groups: list[dict[str, Any]], factors: Sequence[Callable[[int], float]], fused: bool
+) -> dict[str, Any]:
+    """Groups as an optimiser whose learning rates follow a function of the step each.
+
+    Raises:
+        TrainingError: there is no group.
+    """
     if not groups:
         raise TrainingError("every weight is frozen; take a part out of model.freeze")
-    optimizer = MuonAdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=True)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: factor(settings, step, max_steps))
+    optimizer = MuonAdamW(groups, lr=settings.lr, betas=settings.betas, eps=settings.eps, fused=fused)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, list(factors))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
@@ -74,14 +99,23 @@ def factor(settings: Optimiser, step: int, max_steps: int) -> float:
     return min(1.0, (1 - step / max(1, max_steps)) / settings.cooldown)
 
 
-def parameter_groups(settings: Optimiser, model: nn.Module) -> list[dict[str, Any]]:
-    """Parameters that train, in groups of equal weight decay and learning rate."""
-    depths = _depths(model)
+def parameter_groups(
+    settings: Optimiser, model: nn.Module, places: Mapping[str, Place] | None = None
+) -> list[dict[str, Any]]:
+    """Parameters that train, in groups of equal weight decay and learning rate.
+
+    Args:
+        settings: the rates.
+        model: a captioner, or anything with `places`.
+        places: where each parameter lies, by name.
+    """
+    places = _coca_places(model) if places is None else places
     groups: dict[tuple[bool, bool, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            muon = bool(settings.muon_lr) and parameter.ndim == 2 and BLOCK.match(name) is not None
-            lr = (settings.muon_lr if muon else settings.lr) * settings.layer_decay ** _below_top(name, depths)
+            place = places[name]
+            muon = bool(settings.muon_lr) and parameter.ndim == 2 and place.in_block
+            lr = (settings.muon_lr if muon else settings.lr) * settings.layer_decay**place.below_top
             groups.setdefault((_decays(name, parameter), muon, lr), []).append(parameter)
     return [
         {"params": parameters, "weight_decay": settings.weight_decay if decays else 0.0, "lr": lr, "muon": muon}
@@ -89,20 +123,31 @@ def parameter_groups(settings: Optimiser, model: nn.Module) -> list[dict[str, An
     ]
 
 
+def head_groups(settings: Optimiser, heads: nn.Module) -> list[dict[str, Any]]:
+    """Likewise what stands on top, with its own rate."""
+    places = {name: Place(0, False) for name, _ in heads.named_parameters()}
+    groups = parameter_groups(settings, heads, places)
+    return [{**group, "lr": settings.lr * settings.head_lr_factor} for group in groups]
+
+
+TABLES = ("query", "cls_token", "pos_embed", "reg_token")  # learned inputs: nothing multiplies them
+
+
 def _decays(name: str, parameter: Tensor) -> bool:
-    return parameter.ndim >= 2 and "embedding" not in name and not name.endswith("query")
+    return parameter.ndim >= 2 and "embedding" not in name and not name.endswith(TABLES)
 
 
 BLOCK = re.compile(r"^(.*)\.(?:resblocks|cross_attn)\.(\d+)\.")
 
 
-def _depths(model: nn.Module) -> dict[str, int]:
-    """Tower -> its number of blocks."""
-    depths: dict[str, int] = {}
-    for name, _ in model.named_parameters():
+def _coca_places(model: nn.Module) -> dict[str, Place]:
+    """Where the parameters of an open_clip CoCa lie, each in its tower."""
+    names = [name for name, _ in model.named_parameters()]
+    depths: dict[str, int] = {}  # tower -> its number of blocks
+    for name in names:
         if found := BLOCK.match(name):
             depths[found[1]] = max(depths.get(found[1], 0), int(found[2]) + 1)
-    return depths
+    return {name: Place(_below_top(name, depths), BLOCK.match(name) is not None) for name in names}
 
 
 def _below_top(name: str, depths: dict[str, int]) -> int:
@@ -145,11 +190,23 @@ class Average:
             value.copy_(kept)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint keeps."""
-        return {"steps": self.steps, "values": self.values}
+        """What a checkpoint keeps; where values are shared out among processes, all of them must ask."""
+        return {"steps": self.steps, "values": [whole(value) for value in self.values]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
         self.steps = state["steps"]
         for value, saved in zip(self.values, state["values"], strict=True):
+            if isinstance(value, DTensor):
+                saved = distribute_tensor(saved.to(value.device), value.device_mesh, value.placements)
             value.copy_(saved)
+
+
+def whole(value: Tensor) -> Tensor:
+    """A tensor that may be shared out among processes, which then must all ask for it."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def local(value: Tensor) -> Tensor:
+    """The part of a tensor that is in this process: all of it, unless it is shared out."""
+    return value.to_local() if isinstance(value, DTensor) else value
