@@ -165,6 +165,10 @@ class EmbeddingPairs(LightningDataModule):
         """Embeddings of the rows of `rows(split)`, (M,D)."""
         return self._emb[split][self._chosen[split] & self._tables[split].good]  # (M,D)
 
+    def texts(self, split: str) -> list[str]:
+        """Prompts of the rows of `rows(split)`."""
+        return [self._tables[split].prompts[row] for row in self.rows(split)]
+
     def prompt(self, row: int) -> str:
         """The prompt of a row of `rows("train")`."""
         return self._tables["train"].prompts[row]

@@ -89,14 +89,18 @@ class PairSet:
         )
 
     @staticmethod
-    def read(folder: Path) -> PairSet:
+    def read(folder: Path, *, ids: bool = False) -> PairSet:
         """Opens a data set.
+
+        Args:
+            folder: of shards.
+            ids: read the rows' ids too.
 
         Raises:
             DataError: it is unfinished, damaged or empty.
         """
         manifest = read_manifest(folder)
-        names = [name for name in manifest["columns"] if name not in ("id", "image")]
+        names = [name for name in manifest["columns"] if name != "image" and (ids or name != "id")]
         shards, columns = [], {name: list[str | None]() for name in names}
         for shard in manifest["shards"]:
             path = Path(folder) / shard["file"]

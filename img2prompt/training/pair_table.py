@@ -200,7 +200,7 @@ def _read(source: PairSource, skips: Counter[str]) -> PairSet:
     """One source: shards stay where they are, files become chunks of paths."""
     path = Path(source.path)
     if path.is_dir() and (path / "manifest.json").exists():
-        pairs = PairSet.read(path)
+        pairs = PairSet.read(path, ids=True)
         names = match_columns(["image", *pairs.columns], source.columns, path)
         if names["image"] != "image":
             raise DataError(f"{path}: the pictures of shards are in the column 'image'; leave out image_column")
