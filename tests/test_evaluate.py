@@ -11,14 +11,19 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from tiny_model import save_model
+from tiny_towers import TIMM
 
 from img2prompt.cli import main
 from img2prompt.errors import DataError, MissingExtra
-from img2prompt.jobs.evaluate import ROWS, label_of, table
-from img2prompt.jobs.judging import Report, examples_of, judge, sources_of
+from img2prompt.jobs.evaluate import label_of
+from img2prompt.jobs.judging import Example, examples_of, judge, judge_embeddings, sources_of
+from img2prompt.jobs.plots import draw_evaluation
+from img2prompt.jobs.reports import LENGTHS, ROWS, Report, length_name, table
 from img2prompt.pairs.shards import read_shards, write_shards
 from img2prompt.pairs.sources import open_pairs
 from img2prompt.pairs.storybook.dataset import StorybookRows
@@ -155,6 +160,104 @@ def test_the_table_has_a_column_a_source_and_a_dash_for_what_was_not_asked() -> 
     assert ["ms", "an", "image,", "warm", "42", "-"] in lines
 
 
+def test_embeddings_by_hand(photos: Path) -> None:
+    """An estimate's cosine is that with the true embedding itself, and the nearest known prompt is shown."""
+    examples = examples_of(open_pairs(photos), "short")
+    emb = Words().encode_many(["a cat", "two dogs"]) * np.float32(3)  # length does not count
+    report = judge_embeddings("photos", examples, list(emb), Words())
+    expected = [(2 / math.sqrt(6) + 1 / 2) / 2, (1 + 1 / math.sqrt(2)) / 2]
+    assert [row["cosine"] for row in report.rows] == pytest.approx(expected, abs=1e-6)
+    assert report.metrics == {"mean_cosine": pytest.approx(sum(expected) / 2, abs=1e-6)}
+    assert [row["nearest"] for row in report.rows] == ["a red cat", "two dogs"]
+    assert "         near: a red cat" in list(table([report]))
+
+
+def test_embeddings_that_failed_are_named_and_enter_no_score(photos: Path) -> None:
+    examples = examples_of(open_pairs(photos), "short")
+    one = Words().encode_many(["two dogs"])[0]
+    report = judge_embeddings("photos", examples, [Failed("x", "is empty", "ImageEmpty"), one], Words())
+    assert [(f.source, f.error) for f in report.failed] == [(examples[0].name, "is empty")]
+    assert report.images == len(report.rows) == 1
+    nothing = judge_embeddings("photos", examples, [Failed("x", "is empty", "ImageEmpty")] * 2, Words())
+    assert (nothing.images, nothing.metrics, nothing.by_length) == (0, {}, {})
+
+
+def test_groups_are_means_of_their_own_pictures_only() -> None:
+    lengths = {"a b c": "x", "a b c d e": "y", "a b c d e f": "y", " ".join("a" * 41): "x"}
+    examples = [Example(text, i, (text,), origin=origin) for i, (text, origin) in enumerate(lengths.items())]
+    words = ["a b c", "nothing", "a b c d e f", "nothing"]
+    report = judge("mixed", examples, said(*words), Words())
+    groups = {name: (group.images, round(group.mean_cosine, 6)) for name, group in report.by_length.items()}
+    assert groups == {"0-5 words": (2, 0.5), "6-10 words": (1, 1.0), "41 or more words": (1, 0.0)}
+    assert {name: group.mean_cosine for name, group in report.by_origin.items()} == pytest.approx({"x": 0.5, "y": 0.5})
+    lines = [" ".join(line.split()) for line in table([report, Report("other", 0, (), {}, None, [])])]
+    first = lines.index("prompts of 0-5 words 0.500 -")
+    assert lines[first : first + 5] == [
+        "prompts of 0-5 words 0.500 -",
+        "prompts of 6-10 words 1.000 -",
+        "prompts of 41 or more words 0.000 -",
+        "from x 0.500 -",
+        "from y 0.500 -",
+    ]
+    assert report.to_dict()["by_length"]["6-10 words"] == {"images": 1, "mean_cosine": pytest.approx(1)}
+
+
+@given(st.integers(0, 500), st.integers(0, 500))
+def test_every_length_has_one_group_and_longer_ones_come_later(fewer: int, more: int) -> None:
+    order = [length_name(most) for most in (*LENGTHS, LENGTHS[-1] + 1)]
+    fewer, more = sorted((fewer, more))
+    assert order.index(length_name(fewer)) <= order.index(length_name(more))
+
+
+def test_rows_of_a_mixed_data_set_say_where_they_came_from() -> None:
+    data = datasets.Dataset.from_dict(
+        {
+            "image": [{"bytes": None, "path": "a.png"}, {"bytes": None, "path": "b.png"}],
+            "prompt": ["a cat", "a dog"],
+            "source": ["diffusiondb", "coco"],
+        }
+    )
+    assert [example.origin for example in examples_of(data, "short")] == ["diffusiondb", "coco"]
+
+
+def test_the_picture_is_drawn_whatever_the_prompts_hold(tmp_path: Path) -> None:
+    """Formulas, markup, nothing, thousands of characters: text under a picture, never a reason to stop."""
+    texts = ["$x^2$ and $\\frac{", "\n\t\x00", "<b>" * 4000, "日本語", "a cat"]
+    examples = [Example(f"{i}", i, (text or "a",)) for i, text in enumerate(texts)]
+    reports = [judge(label, examples, said(*reversed(texts)), Words()) for label in ("one", "other $")]
+    pictures = [[Image.new("RGB", (9 + i, 30), "teal") for i in range(len(r.worst))] for r in reports]
+    draw_evaluation(tmp_path / "e.png", [*reports, Report("none", 0, (), {}, None, [])], [*pictures, []])
+    with Image.open(tmp_path / "e.png") as drawn:
+        assert drawn.format == "PNG" and drawn.width == 1300 and drawn.height > 1000
+        assert len(set(drawn.convert("L").resize((64, 64)).tobytes())) > 20
+
+
+@pytest.fixture(scope="module")
+def regressor(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random regressor of the real class in the real format."""
+    from img2prompt.models.regressor import RegressorConfig, new_regressor, save_regressor
+    from img2prompt.models.towers import TowerSpec
+
+    name, size = TIMM["vit"]
+    tower = TowerSpec("timm", name, config={"model_args": size})
+    return save_regressor(new_regressor(RegressorConfig(tower)), tmp_path_factory.mktemp("regressor") / "tiny")
+
+
+def test_a_regressor_is_scored_by_its_embeddings(
+    shards: Path, model: Path, regressor: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    json_file, png = tmp_path / "scores.json", tmp_path / "scores.png"
+    words = ["evaluate", str(shards), "--regressor", str(regressor), "--limit", "6", "--json", str(json_file)]
+    assert main([*words, "--png", str(png)]) == 0
+    out = capsys.readouterr().out
+    assert "embeddings against those of the short prompts" in out and "near: " in out and "BLEU" not in out
+    (source,) = json.loads(json_file.read_text())["sources"]
+    assert source["images"] == 6 and -1 <= source["metrics"]["mean_cosine"] < 0.9
+    assert sum(group["images"] for group in source["by_length"].values()) == 6
+    with Image.open(png) as drawn:
+        assert drawn.format == "PNG"
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from img2prompt.models.sentence import find_model
@@ -202,6 +305,8 @@ def test_the_verb_from_end_to_end(
         (["--json", "no/such/folder/scores.json"], "no/such/folder"),
         (["--prompt-column", "title"], "no column 'title'; found: "),
         (["--preset", "storybok"], "did you mean storybook"),
+        (["--png", "no/such/folder/scores.png"], "no/such/folder"),
+        (["--regressor", "no/such/model", "--ensemble", "e.yaml"], "are two models; give one"),
     ],
 )
 def test_wrong_options_are_one_line(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from img2prompt.errors import ConfigError
-from img2prompt.models.sentence import MINILM
+from img2prompt.errors import ConfigError, ImageError, ModelError, PresetError
+from img2prompt.pairs.images import DEFAULT_LIMITS, Source
+from img2prompt.presets import PRESETS, companion
+from img2prompt.reading import Reader
+from img2prompt.results import Failed, Prediction
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -28,15 +32,15 @@ class Embedder:
 
     Attributes:
         name: for people.
-        place: the file or folder of its weights, or of what names them.
+        places: files and folders of its weights, or of what names them.
         model: does the work.
-        sentence_model: whose embeddings they are.
+        sentence_model: whose embeddings they are; None: the default of `SentenceEncoder`.
     """
 
     name: str
-    place: Path
+    places: tuple[Path, ...]
     model: Regressor
-    sentence_model: str = MINILM
+    sentence_model: str | None = None
 
 
 def add_embedder_options(parser: argparse.ArgumentParser) -> None:
@@ -69,19 +73,31 @@ def load_embedder(options: argparse.Namespace) -> Embedder:
 
 
 def _regressor(options: argparse.Namespace) -> Embedder:
+    folder = Path(options.regressor).expanduser()
+    if options.regressor in PRESETS:
+        of_preset = companion(PRESETS[options.regressor])
+        if of_preset is None:
+            raise PresetError(f"preset {options.regressor}: comes without a regressor; give --regressor a folder")
+        folder = of_preset
+    regressor, sentence_model = _load(folder, options)
+    return Embedder(options.regressor, (folder,), regressor, sentence_model)
+
+
+def _load(folder: Path, options: argparse.Namespace) -> tuple[Regressor, str]:
+    """A regressor and the sentence model whose embeddings it estimates."""
     from img2prompt.models.devices import usable
     from img2prompt.models.regressor import EmbeddingRegressor, load_regressor
 
-    folder = options.regressor
     model = load_regressor(folder, device=usable(options.device))
-    regressor = EmbeddingRegressor(model, batch_size=options.batch_size)
-    return Embedder(str(folder), folder, regressor, model.config.sentence_model)
+    return EmbeddingRegressor(model, options.batch_size), model.config.sentence_model
 
 
 def _ensemble(options: argparse.Namespace) -> Embedder:
-    from img2prompt.ensemble import Ensemble
+    from img2prompt.ensemble import Ensemble, read_ensemble
 
-    return Embedder(str(options.ensemble), options.ensemble, Ensemble.load(options.ensemble))
+    spec = read_ensemble(options.ensemble)
+    ensemble = Ensemble.load(spec, options.device, options.batch_size)
+    return Embedder(str(spec.path), (spec.path,), ensemble, spec.sentence_model)
 
 
 def _captioner(options: argparse.Namespace) -> Embedder:
@@ -91,9 +107,11 @@ def _captioner(options: argparse.Namespace) -> Embedder:
     predictor = Predictor.from_preset(options.preset, device=options.device)
     located = predictor.located
     assert located is not None  # from_preset found a model
+    folder = companion(located.preset)
+    regressor = None if folder is None else _load(folder, options)[0]
     asked = {name: getattr(options, name) for name in ("candidates", "style", "seed")}
-    model = CaptionEmbedder(predictor, SentenceEncoder(), **asked)
-    return Embedder(located.name, located.folder, model)
+    model = CaptionEmbedder(predictor, SentenceEncoder(), regressor, **asked)
+    return Embedder(located.name, (located.folder,) if folder is None else (located.folder, folder), model)
 
 
 EMBEDDERS: dict[str, Callable[[argparse.Namespace], Embedder]] = {  # option -> what it loads
@@ -103,18 +121,47 @@ EMBEDDERS: dict[str, Callable[[argparse.Namespace], Embedder]] = {  # option -> 
 }
 
 
+def embedded(embedder: Embedder, sources: Iterable[Source], batch_size: int) -> Iterator[NDArray[np.float32] | Failed]:
+    """Streams the embedding (D,) of each picture, in order; Failed for one that cannot be read.
+
+    Raises:
+        ModelError: the model gives NaN.
+    """
+    opened = Reader(DEFAULT_LIMITS, metadata=False).open_many(sources, 2 * batch_size)
+    while group := list(itertools.islice(opened, batch_size)):
+        images = [o.image for o in group if o.image is not None]
+        rows = iter(embedder.model.embed_many(images) if images else ())
+        for o in group:
+            if o.error is not None:
+                reason = o.error.reason if isinstance(o.error, ImageError) else str(o.error)
+                yield Failed(o.name, reason, type(o.error).__name__)
+                continue
+            row = next(rows)
+            if not np.isfinite(row).all():
+                raise ModelError(f"{embedder.name}: gives NaN for {o.name}; its weights are damaged")
+            yield row
+
+
 @dataclass(frozen=True, slots=True)
 class CaptionEmbedder:
-    """A captioner's prompts as the sentence encoder sees them; implements `results.Regressor`."""
+    """A captioner's prompts as the sentence encoder sees them; implements `results.Regressor`.
+
+    Attributes:
+        predictor: writes the prompts.
+        encoder: embeds them.
+        regressor: its estimates and the prompts' embeddings are averaged, both at unit length; None: there is none.
+        candidates, style, seed: as for `Predictor.predict_many`.
+    """
 
     predictor: Predictor
     encoder: SentenceEncoder
+    regressor: Regressor | None = None
     candidates: int = 1
     style: str = "short"
     seed: int = 0
 
     def embed_many(self, images: Sequence[Image]) -> NDArray[np.float32]:
-        """Embeddings (B,D) of the prompts of the pictures, unit length."""
+        """Rows (B,D) of unit length."""
         rows = self.predictor.predict_many(
             images,
             batch_size=max(len(images), 1),
@@ -123,4 +170,14 @@ class CaptionEmbedder:
             seed=self.seed,
             ignore_metadata=True,
         )
-        return self.encoder.encode_many([row.prompt for row in rows])  # (B,D)
+        emb = self.encoder.encode_many([_prompt(row) for row in rows])  # (B,D)
+        if self.regressor is None:
+            return emb
+        both = emb + self.regressor.embed_many(images)  # (B,D)
+        return both / np.linalg.norm(both, axis=1, keepdims=True)
+
+
+def _prompt(row: Prediction | Failed) -> str:
+    if isinstance(row, Failed):  # the picture was readable a moment ago
+        raise ModelError(f"{row.source}: {row.error}")
+    return row.prompt

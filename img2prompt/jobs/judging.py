@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from img2prompt.metrics import bleu, bootstrap_interval, identical_share
+from img2prompt.jobs.reports import Report
+from img2prompt.metrics import bleu, bootstrap_interval, cosines, identical_share
 from img2prompt.pairs.storybook.parse import Facts, facts_of
 from img2prompt.pairs.storybook.scene import Scene
 from img2prompt.pairs.storybook.score import score_prompts
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from img2prompt.models.sentence import SentenceEncoder
 
-WORST = 5  # cases in a report
+BLOCK_ROWS = 1024  # rows whose neighbours are looked for at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,50 +35,19 @@ class Example:
         row: of the data set, where the picture is.
         prompts: one or more that are true of it.
         truth: the facts of its scene, if it has one.
+        origin: the data set that the row came from, where the rows of several were mixed (column `source`).
     """
 
     name: str
     row: int
     prompts: tuple[str, ...]
     truth: Facts | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """How the predictions of one source did.
-
-    Attributes:
-        label: of the source, for the head of its column.
-        images: that were predicted.
-        failed: pictures that could not be used.
-        metrics: name -> value; NaN where nothing was asked (such as the sizes of scenes without sizes).
-        cosine_interval: 95 % bootstrap interval of the mean cosine; None without predictions.
-        rows: one dict a predicted picture: name, prompt, prompts, cosine, confidence, in_domain.
-    """
-
-    label: str
-    images: int
-    failed: tuple[Failed, ...]
-    metrics: dict[str, float]
-    cosine_interval: tuple[float, float] | None
-    rows: list[dict[str, Any]] = field(repr=False)
+    origin: str | None = None
 
     @property
-    def worst(self) -> list[dict[str, Any]]:
-        """The rows with the lowest cosines."""
-        return sorted(self.rows, key=lambda row: float(row["cosine"]))[:WORST]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain data for JSON, in which NaN is null."""
-        return {
-            "source": self.label,
-            "images": self.images,
-            "failed": [failed.to_dict() for failed in self.failed],
-            "metrics": {name: None if math.isnan(value) else value for name, value in self.metrics.items()},
-            "mean_cosine_interval": self.cosine_interval,
-            "worst": self.worst,
-            "rows": self.rows,
-        }
+    def words(self) -> int:
+        """Length of the true prompt, rounded mean where there are several."""
+        return round(sum(len(prompt.split()) for prompt in self.prompts) / len(self.prompts))
 
 
 def examples_of(data: datasets.Dataset, style: str, limit: int | None = None) -> list[Example]:
@@ -91,6 +61,7 @@ def examples_of(data: datasets.Dataset, style: str, limit: int | None = None) ->
     names = list(data.column_names)
     texts = list(data[style if style in names else "prompt"])
     scenes: list[str | None] = list(data["scene"]) if "scene" in names else [None] * len(data)
+    origins: list[str | None] = list(data["source"]) if "source" in names else [None] * len(data)
     paths = list(data.flatten()["image.path"])  # flattened, so that the pictures' bytes stay where they are
     ids = list(data["id"]) if "id" in names else [path or f"row {row}" for row, path in enumerate(paths)]
     grouped: dict[str, list[int]] = {}
@@ -102,6 +73,7 @@ def examples_of(data: datasets.Dataset, style: str, limit: int | None = None) ->
             row=rows[0],
             prompts=tuple(texts[row] for row in rows),
             truth=_truth(scenes[rows[0]]),
+            origin=origins[rows[0]],
         )
         for rows in list(grouped.values())[:limit]
     ]
@@ -124,46 +96,71 @@ def sources_of(data: datasets.Dataset, examples: Iterable[Example]) -> Iterator[
 def judge(
     label: str, examples: Sequence[Example], results: Sequence[Prediction | Failed], encoder: SentenceEncoder
 ) -> Report:
-    """Scores the result of each example; failed ones are listed and enter no score."""
+    """Scores the predicted prompt of each example; failed ones are listed and enter no score."""
     pairs = [(e, r) for e, r in zip(examples, results, strict=True) if isinstance(r, Prediction)]
-    failed = tuple(
-        Failed(source=e.name, error=r.error, kind=r.kind)
-        for e, r in zip(examples, results, strict=True)
-        if isinstance(r, Failed)
-    )
+    failed = _failed(examples, results)
     if not pairs:
         return Report(label, 0, failed, {}, None, [])
-    prompts = [prediction.prompt for _, prediction in pairs]
-    cosines = _cosines(prompts, [example.prompts for example, _ in pairs], encoder)
+    prompts, known = [prediction.prompt for _, prediction in pairs], [example for example, _ in pairs]
+    values = _cosines(encoder.encode_many(prompts), known, encoder)
     metrics = {
-        "mean_cosine": float(cosines.mean()),
-        "bleu": bleu(prompts, [example.prompts for example, _ in pairs]),
+        "mean_cosine": float(values.mean()),
+        "bleu": bleu(prompts, [example.prompts for example in known]),
         "identical_share": identical_share(prompts),
         **_facts(pairs),
         **_confidence([prediction for _, prediction in pairs]),
     }
-    rows = [
-        {
-            "name": example.name,
-            "prompt": prediction.prompt,
-            "prompts": list(example.prompts),
-            "cosine": float(cosine),
-            "confidence": prediction.confidence,
-            "in_domain": prediction.in_domain,
-        }
-        for (example, prediction), cosine in zip(pairs, cosines, strict=True)
+    said = [{"prompt": p.prompt, "confidence": p.confidence, "in_domain": p.in_domain} for _, p in pairs]
+    return Report(label, len(pairs), failed, metrics, bootstrap_interval(values), _rows(known, values, said))
+
+
+def judge_embeddings(
+    label: str, examples: Sequence[Example], results: Sequence[NDArray[np.float32] | Failed], encoder: SentenceEncoder
+) -> Report:
+    """Scores the estimated embedding (D,) of each example's prompt; failed ones are listed and enter no score."""
+    pairs = [(e, r) for e, r in zip(examples, results, strict=True) if not isinstance(r, Failed)]
+    failed = _failed(examples, results)
+    if not pairs:
+        return Report(label, 0, failed, {}, None, [])
+    emb, known = np.array([row for _, row in pairs]), [example for example, _ in pairs]  # (B,D)
+    values = _cosines(emb, known, encoder)
+    near = [{"nearest": prompt} for prompt in _nearest(emb, [example.prompts[0] for example in known], encoder)]
+    metrics = {"mean_cosine": float(values.mean())}
+    return Report(label, len(pairs), failed, metrics, bootstrap_interval(values), _rows(known, values, near))
+
+
+def _failed(examples: Sequence[Example], results: Sequence[Any]) -> tuple[Failed, ...]:
+    return tuple(
+        Failed(source=e.name, error=r.error, kind=r.kind)
+        for e, r in zip(examples, results, strict=True)
+        if isinstance(r, Failed)
+    )
+
+
+def _rows(
+    examples: Sequence[Example], values: NDArray[np.float64], more: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    return [
+        {"name": e.name, **facts, "prompts": list(e.prompts), "words": e.words, "cosine": float(c), "origin": e.origin}
+        for e, c, facts in zip(examples, values, more, strict=True)
     ]
-    return Report(label, len(pairs), failed, metrics, bootstrap_interval(cosines), rows)
 
 
-def _cosines(prompts: Sequence[str], truths: Sequence[Sequence[str]], encoder: SentenceEncoder) -> NDArray[np.float64]:
-    """Cosine of each prompt with its true ones, averaged where a picture has several: (B,)."""
-    predicted = encoder.encode_many(prompts).astype(np.float64)  # (B,D), unit length
-    flat = encoder.encode_many([text for texts in truths for text in texts]).astype(np.float64)
-    sizes = [len(texts) for texts in truths]
-    dots = (flat * np.repeat(predicted, sizes, axis=0)).sum(axis=1)
+def _cosines(emb: NDArray[np.float32], examples: Sequence[Example], encoder: SentenceEncoder) -> NDArray[np.float64]:
+    """Cosine of each row (B,D) with its true prompts, averaged where a picture has several: (B,)."""
+    flat = encoder.encode_many([text for example in examples for text in example.prompts])  # (N,D)
+    sizes = [len(example.prompts) for example in examples]
+    dots = cosines(np.repeat(emb, sizes, axis=0), flat)  # (N,)
     ends = np.cumsum(sizes)
     return np.array([dots[end - size : end].mean() for end, size in zip(ends, sizes, strict=True)])
+
+
+def _nearest(emb: NDArray[np.float32], prompts: Sequence[str], encoder: SentenceEncoder) -> list[str]:
+    """The prompt of all that is closest to each row (B,D)."""
+    known = encoder.encode_many(prompts)  # (N,D)
+    starts = range(0, len(emb), BLOCK_ROWS)  # a table of all cosines would take B x N x 4 bytes
+    best = np.concatenate([(emb[i : i + BLOCK_ROWS] @ known.T).argmax(axis=1) for i in starts])  # (B,)
+    return [prompts[i] for i in best]
 
 
 def _facts(pairs: Sequence[tuple[Example, Prediction]]) -> dict[str, float]:

@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from img2prompt.errors import ConfigError, DataError, ModelError, OutputError
-from img2prompt.jobs.embedding import Embedder, add_embedder_options, load_embedder
+from img2prompt.jobs.embedding import Embedder, add_embedder_options, embedded, load_embedder
 from img2prompt.jobs.options import add_model_options
 from img2prompt.jobs.submission import DIMENSIONS, Partial, sample_ids, stamp, write_submission
 from img2prompt.jobs.targets import Target, find_targets
 from img2prompt.progress import track
-
-if TYPE_CHECKING:
-    from img2prompt.reading import Opened
+from img2prompt.results import Failed
 
 SHOWN = 3  # pictures that the line about failures names; the rest is counted
 
@@ -54,18 +50,18 @@ def submit(options: argparse.Namespace) -> int:
         named = in_order(named, sample_ids(options.sample), options.sample)
     embedder = load_embedder(options)
     settings = {name: str(getattr(options, name)) for name in ("candidates", "style", "seed")}
-    settings["model"] = stamp(embedder.place)
+    settings["model"] = ", ".join(map(stamp, embedder.places))
     ids = list(named)
     with Partial(options.output, ids, settings) as partial:
         resumed = int(partial.done.sum())
-        failures = _embed(partial, list(named.values()), embedder, options.batch_size)
+        failed = _embed(partial, list(named.values()), embedder, options.batch_size)
         fallback = partial.mean()
         if fallback is None:
-            raise DataError(f"none of the {len(ids)} pictures could be read; the first: {failures[0]}")
+            raise DataError(f"none of the {len(ids)} pictures could be read; the first: {_line(failed[0])}")
         rows = (fallback if row is None else row for row in partial.rows())
         write_submission(options.output, ids, rows, options.sample)
-    _report(options.output, len(ids), resumed, failures)
-    return 1 if failures else 0
+    _report(options.output, len(ids), resumed, failed)
+    return 1 if failed else 0
 
 
 def named_targets(words: Sequence[str]) -> dict[str, Target]:
@@ -99,41 +95,35 @@ def in_order(named: dict[str, Target], ids: Sequence[str], sample: Path) -> dict
     return {name: named[name] for name in ids}
 
 
-def _embed(partial: Partial, targets: Sequence[Target], embedder: Embedder, batch_size: int) -> list[str]:
-    """Fills in what is missing; returns a line for each picture that cannot be read."""
-    from img2prompt.pairs.images import DEFAULT_LIMITS
-    from img2prompt.reading import Reader
+def _embed(partial: Partial, targets: Sequence[Target], embedder: Embedder, batch_size: int) -> list[Failed]:
+    """Fills in what is missing; returns the pictures that cannot be read.
 
+    Raises:
+        ModelError: the model does not give what a submission holds.
+    """
     todo = np.flatnonzero(~partial.done)
-    opened = Reader(DEFAULT_LIMITS, metadata=False).open_many((targets[i].source for i in todo), 2 * batch_size)
-    rows = zip(todo.tolist(), track(opened, total=len(todo), unit="picture"), strict=True)
-    failures: list[str] = []
-    while group := list(itertools.islice(rows, batch_size)):
-        failures.extend(str(o.error) for _, o in group if o.error is not None)
-        for index, row in _embedded(group, embedder):
-            partial.put(index, row)
-    return failures
+    rows = embedded(embedder, (targets[i].source for i in todo), batch_size)
+    failed: list[Failed] = []
+    for index, row in zip(todo, track(rows, total=len(todo), unit="picture"), strict=True):
+        if isinstance(row, Failed):
+            failed.append(row)
+        elif row.shape != (DIMENSIONS,):
+            raise ModelError(f"{embedder.name}: gives {len(row)} numbers a picture; a submission has {DIMENSIONS}")
+        else:
+            partial.put(int(index), row)
+    return failed
 
 
-def _embedded(group: Sequence[tuple[int, Opened]], embedder: Embedder) -> Iterator[tuple[int, np.ndarray]]:
-    readable = [(index, o.image, o.name) for index, o in group if o.image is not None]
-    if not readable:
-        return
-    emb = embedder.model.embed_many([image for _, image, _ in readable])  # (B,D)
-    if emb.shape != (len(readable), DIMENSIONS):
-        raise ModelError(f"{embedder.name}: gives {emb.shape[1]} numbers a picture; a submission has {DIMENSIONS}")
-    for (index, _, name), row in zip(readable, emb, strict=True):
-        if not np.isfinite(row).all():
-            raise ModelError(f"{embedder.name}: gives NaN for {name}; its weights are damaged")
-        yield index, row.astype(np.float32)
-
-
-def _report(output: Path, count: int, resumed: int, failures: Sequence[str]) -> None:
+def _report(output: Path, count: int, resumed: int, failed: Sequence[Failed]) -> None:
     print(output)
     before = f", {resumed} of them from an earlier run" if resumed else ""
     print(f"{count} pictures, {count * DIMENSIONS} rows{before}", file=sys.stderr)
-    if failures:
-        print(f"{len(failures)} could not be read and got the mean embedding of the others:", file=sys.stderr)
-        more = len(failures) - SHOWN
-        for line in [*failures[:SHOWN], *([f"and {more} more"] if more > 0 else [])]:
+    if failed:
+        print(f"{len(failed)} could not be read and got the mean embedding of the others:", file=sys.stderr)
+        more = len(failed) - SHOWN
+        for line in [*map(_line, failed[:SHOWN]), *([f"and {more} more"] if more > 0 else [])]:
             print(f"  {line}", file=sys.stderr)
+
+
+def _line(failed: Failed) -> str:
+    return f"{failed.source}: {failed.error}"
