@@ -19,29 +19,11 @@ from img2prompt.training import embedding_loss, optim, tower_layers
 from img2prompt.training.embedding_data import EmbeddingPairs
 from img2prompt.training.embedding_loss import EmbeddingLoss
 from img2prompt.training.embedding_settings import EmbeddingBatch
+from img2prompt.training.learner import Learner, head_from_texts
 from img2prompt.training.module import Training
 from img2prompt.training.reports import Reports
 from img2prompt.training.settings import Probe, RegressorModel
 from img2prompt.training.strategies import STRATEGIES, Sharded, shard
-
-
-class Learner(nn.Module):
-    """A regressor that takes pictures as they are in memory, and whose tower can be left alone."""
-
-    def __init__(self, regressor: Regressor) -> None:
-        super().__init__()
-        self.regressor = regressor
-        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (regressor.tower.mean, regressor.tower.std))
-        self.register_buffer("scale", 1 / (255 * std), persistent=False)
-        self.register_buffer("shift", -mean / std, persistent=False)
-
-    def forward(self, images: Tensor, probing: bool = False) -> Tensor:
-        """(B,3,H,W) uint8 -> (B,D) unit rows; no gradient goes through the tower's blocks while probing."""
-        tower, pool = self.regressor.tower, self.regressor.pool
-        images = images.to(self.scale.dtype) * self.scale + self.shift  # (B,3,H,W)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not probing):
-            tokens = tower(images)
-        return self.regressor.embed(tower.finish(pool(tokens)))
 
 
 class RegressorTraining(Training):
@@ -102,6 +84,8 @@ class RegressorTraining(Training):
                 f"model.model.dimensions {model.config.dimensions}: embeddings of {data.prompts.model} have"
                 f" {data.dimensions}"
             )
+        if self.settings.head_init == "text_map" and self.trainer.ckpt_path is None:
+            head_from_texts(model, data.texts("train"), data.targets("train"))
         model.tower.set_grad_checkpointing(self.settings.grad_checkpointing)
         self.learner = Learner(model.train())
         if self.settings.freeze is not None:
@@ -117,11 +101,10 @@ class RegressorTraining(Training):
         if settings.image_px is not None:
             tower = replace(tower, image_px=settings.image_px)
         sizes = {"hidden": settings.hidden, "dimensions": settings.dimensions}
-        model = new_regressor(
-            RegressorConfig(tower, settings.pooling, settings.head, **sizes, sentence_model=str(data.prompts.model)),
-            settings.seed,
+        config = RegressorConfig(
+            tower, settings.pooling, settings.head, **sizes, sentence_model=str(data.prompts.model)
         )
-        return model
+        return new_regressor(config, settings.seed)
 
     def _load(self, data: EmbeddingPairs) -> Regressor:
         model = load_regressor(self.settings.source or "")
