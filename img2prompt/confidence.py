@@ -1,4 +1,5 @@
-"""How far a prediction can be trusted: the caption's likelihood, and whether the picture belongs to a model's world.
+"""How far a prediction can be trusted: the caption's likelihood, whether the picture belongs to a model's world, and
+whether the captioner and the regressor agree.
 
 A model folder may hold a calibration (confidence.json, confidence.safetensors), made by scripts/fit_confidence.py.
 Without one, confidence is the caption's mean token probability, and nothing is said about the model's world.
@@ -8,6 +9,7 @@ No torch in here.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,8 @@ from img2prompt.errors import PresetError
 Array = NDArray[np.float64]
 
 SETTINGS, ARRAYS = "confidence.json", "confidence.safetensors"
-EVIDENCE = ("feature_probe", "feature_distance", "log_likelihood")
+# What a confidence can rest on; "agreement" is there only with a regressor and a sentence model.
+EVIDENCE = ("feature_probe", "feature_distance", "log_likelihood", "agreement")
 
 
 @dataclass(frozen=True)
@@ -54,32 +57,58 @@ def fit_gaussian(rows: Array, shrinkage: float = 0.02) -> Gaussian:
 
 
 @dataclass(frozen=True)
+class Weighing:
+    """A logistic regression over some of the evidence."""
+
+    weights: Mapping[str, float]  # name of EVIDENCE -> weight
+    bias: float
+    threshold: float  # of the confidence; below it a picture is called outside of the model's world
+
+    def confidence(self, evidence: Mapping[str, Array]) -> Array:
+        """Probability (B,) that the picture belongs to the model's world, so that the prompt can be right."""
+        logits = self.bias + sum(weight * evidence[name] for name, weight in self.weights.items())
+        return np.asarray(1 / (1 + np.exp(-np.clip(logits, -50, 50))))
+
+
+@dataclass(frozen=True)
 class Calibration:
     """What turns evidence about a prediction into a confidence."""
 
     features: Gaussian  # of the captioner's image features on pictures of its world
     probe: Array  # (D,), direction in the features that tells its world from other pictures
     probe_bias: float
-    weights: Array  # (3,), in the order of EVIDENCE
-    bias: float
-    threshold: float  # below it a picture is called outside of the model's world
+    weighings: tuple[Weighing, ...]  # best first; the first counts whose evidence is all there
 
-    def evidence(self, features: Array, log_likelihoods: Array) -> Array:
-        """The columns of EVIDENCE.
+    def evidence(self, features: Array, log_likelihoods: Array, agreement: Array | None = None) -> dict[str, Array]:
+        """The evidence (B,) by its names.
 
         Args:
             features: (B,D), the captioner's image features.
-            log_likelihoods: (B,), mean natural log-likelihood of a token of the caption.
-
-        Returns:
-            (B,3).
+            log_likelihoods: (B,), mean natural log-likelihood of a token of the captioner's own best caption.
+            agreement: (B,), cosine of the prompt's sentence embedding to the regressed one; None: not known.
         """
-        probed = features @ self.probe + self.probe_bias
-        return np.stack([probed, self.features.log_distance(features), log_likelihoods], axis=1)
+        columns = {
+            "feature_probe": features @ self.probe + self.probe_bias,
+            "feature_distance": self.features.log_distance(features),
+            "log_likelihood": log_likelihoods,
+        }
+        return columns if agreement is None else {**columns, "agreement": agreement}
 
-    def confidence(self, evidence: Array) -> Array:
-        """Probability (B,) that the picture belongs to the model's world, so that the prompt can be right."""
-        return 1 / (1 + np.exp(-np.clip(evidence @ self.weights + self.bias, -50, 50)))
+    def judge(self, evidence: Mapping[str, Array]) -> tuple[Array, NDArray[np.bool_]]:
+        """Confidence (B,), and whether each picture belongs to the model's world (B,).
+
+        Raises:
+            PresetError: the calibration needs evidence that is not there.
+        """
+        weighing = next((w for w in self.weighings if set(w.weights) <= set(evidence)), None)
+        if weighing is None:
+            raise PresetError(f"{SETTINGS}: it rests on the agreement of two models, but one is missing; fit it again")
+        confidence = weighing.confidence(evidence)
+        return confidence, confidence >= weighing.threshold
+
+    def uses(self, name: str) -> bool:
+        """Whether any weighing rests on a piece of evidence."""
+        return any(name in weighing.weights for weighing in self.weighings)
 
 
 def fit_logistic(rows: Array, labels: Array, ridge: float = 1e-3) -> tuple[Array, float]:
@@ -117,13 +146,10 @@ def save_calibration(calibration: Calibration, folder: Path, facts: dict[str, An
         "probe": calibration.probe,
     }
     save_file({name: np.ascontiguousarray(a, dtype=np.float32) for name, a in arrays.items()}, folder / ARRAYS)
-    settings = {
-        "weights": dict(zip(EVIDENCE, calibration.weights.tolist(), strict=True)),
-        "bias": calibration.bias,
-        "probe_bias": calibration.probe_bias,
-        "threshold": calibration.threshold,
-        "made_by": facts,
-    }
+    first, *others = [
+        {"weights": dict(w.weights), "bias": w.bias, "threshold": w.threshold} for w in calibration.weighings
+    ]
+    settings = {**first, "otherwise": others, "probe_bias": calibration.probe_bias, "made_by": facts}
     (folder / SETTINGS).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 
@@ -145,11 +171,16 @@ def load_calibration(folder: Path) -> Calibration | None:
             features=Gaussian(arrays["features.mean"], arrays["features.whitening"]),
             probe=arrays["probe"],
             probe_bias=float(settings["probe_bias"]),
-            weights=np.array([float(settings["weights"][name]) for name in EVIDENCE]),
-            bias=float(settings["bias"]),
-            threshold=float(settings["threshold"]),
+            weighings=tuple(_weighing(row) for row in (settings, *settings.get("otherwise", ()))),
         )
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise PresetError(
             f"{folder / SETTINGS}: damaged ({type(error).__name__}: {error}); remove it, or fit it again"
         ) from error
+
+
+def _weighing(row: Mapping[str, Any]) -> Weighing:
+    weights = {str(name): float(weight) for name, weight in row["weights"].items()}
+    if not weights or not set(weights) <= set(EVIDENCE):
+        raise ValueError(f"weights of {', '.join(weights) or 'nothing'}; the evidence is {', '.join(EVIDENCE)}")
+    return Weighing(weights, float(row["bias"]), float(row["threshold"]))

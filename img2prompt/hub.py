@@ -36,6 +36,7 @@ COMPANIONS = (
     "merges.txt",
     "confidence.json",
     "confidence.safetensors",
+    "ranking.json",
 )
 SPARE_BYTES = 64 * 2**20  # left free on the disk after a download
 

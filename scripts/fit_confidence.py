@@ -4,8 +4,10 @@
 
 Two thirds of the validation scenes, and as large a part of the outliers that scripts/outliers.py makes (with --outliers
 also those of a folder), give the distance from the captioner's world and the probe that tells it from other pictures;
-the last third weighs these two and the caption's likelihood. The photographs of the evaluation are seen by no part of
-the fit. Writes confidence.json and confidence.safetensors into the model's folder, and prints what was reached as JSON.
+the last third weighs these two, the caption's likelihood and, where the preset has a regressor and a ranking (fit that
+first, with scripts/fit_ranking.py), the agreement of the prompt with the regressor. The photographs of the evaluation
+are seen by no part of the fit. Writes confidence.json and confidence.safetensors into the model's folder, and prints
+what was reached as JSON.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from img2prompt import Predictor
 from img2prompt.confidence import (
     Array,
     Calibration,
+    Weighing,
     fit_gaussian,
     fit_logistic,
     save_calibration,
@@ -39,12 +42,13 @@ from img2prompt.pairs.images import open_image
 from img2prompt.pairs.storybook.render import render
 from img2prompt.pairs.storybook.scene import sample_scene
 from img2prompt.presets import Located
+from img2prompt.rating import Asked
 from img2prompt.results import Prediction
 
 PHOTOGRAPHS = Path(__file__).parents[2] / "shared" / "data" / "pairs"
 KEPT_INSIDE = 0.97  # share of validation scenes that stay above the threshold
 PROBE_RIDGE = 0.1  # the probe has a weight a feature: without it, it would learn the made pictures by heart
-Seen = tuple[Array, Array]  # features (N,D), mean log-likelihood of a token (N,)
+Seen = tuple[Array, Array, Array | None]  # features (N,D), mean log-likelihood of a token (N,), agreement (N,)
 
 
 def scene(number: int, split: str) -> Image.Image:
@@ -78,9 +82,8 @@ def look(predictor: Predictor, images: Iterable[Image.Image], batch_size: int = 
     batch: list[Image.Image] = []
 
     def see() -> None:
-        captions = predictor.captioner.describe_many(batch)
-        likelihoods = [row[0].mean_log_likelihood for row in captions.candidates]
-        columns.append((captions.features.double().numpy(), np.array(likelihoods)))
+        seen = predictor.rater.see(batch, Asked())
+        columns.append((seen.features, seen.log_likelihoods, seen.agreement))
         batch.clear()
 
     for image in images:
@@ -89,8 +92,13 @@ def look(predictor: Predictor, images: Iterable[Image.Image], batch_size: int = 
             see()
     if batch:
         see()
-    features, likelihoods = (np.concatenate(part) for part in zip(*columns, strict=True))
-    return features, likelihoods
+    features, likelihoods, agreements = zip(*columns, strict=True)
+    known = [some for some in agreements if some is not None]
+    return (
+        np.concatenate(features),
+        np.concatenate(likelihoods),
+        np.concatenate(known) if len(known) == len(columns) else None,
+    )
 
 
 def fit(inside: Seen, outside: Seen) -> Calibration:
@@ -98,11 +106,23 @@ def fit(inside: Seen, outside: Seen) -> Calibration:
     near, far = len(inside[0]) * 2 // 3, len(outside[0]) * 2 // 3
     labels = np.repeat([1.0, 0.0], [near, far])
     probe, probe_bias = fit_logistic(np.vstack([inside[0][:near], outside[0][:far]]), labels, ridge=PROBE_RIDGE)
-    bare = Calibration(fit_gaussian(inside[0][:near]), probe, probe_bias, np.zeros(3), 0.0, 0.5)
-    rows = [bare.evidence(f[n:], p[n:]) for (f, p), n in ((inside, near), (outside, far))]
+    bare = Calibration(fit_gaussian(inside[0][:near]), probe, probe_bias, ())
+    held = [
+        bare.evidence(features[n:], likelihoods[n:], None if agreement is None else agreement[n:])
+        for (features, likelihoods, agreement), n in ((inside, near), (outside, far))
+    ]
+    full = [name for name in held[0] if name in held[1]]
+    without = [name for name in full if name != "agreement"]  # counts where the regressor is missing
+    chosen = [full, without] if full != without else [full]
+    return replace(bare, weighings=tuple(weighing(held[0], held[1], names) for names in chosen))
+
+
+def weighing(inside: dict[str, Array], outside: dict[str, Array], names: Sequence[str]) -> Weighing:
+    """The logistic regression on some of the evidence, and the threshold that keeps most of the world inside."""
+    rows = [np.column_stack([part[name] for name in names]) for part in (inside, outside)]
     weights, bias = fit_logistic(np.vstack(rows), np.repeat([1.0, 0.0], [len(r) for r in rows]))
-    fitted = replace(bare, weights=weights, bias=bias)
-    lowest = float(np.quantile(fitted.confidence(rows[0]), 1 - KEPT_INSIDE))
+    fitted = Weighing(dict(zip(names, weights.tolist(), strict=True)), bias, 0.5)
+    lowest = float(np.quantile(fitted.confidence(inside), 1 - KEPT_INSIDE))
     return replace(fitted, threshold=min(0.5, lowest))
 
 
@@ -158,7 +178,8 @@ def main() -> None:
     facts |= evaluate(fitted, options.test_scenes, options.photographs, options.most)
     facts["seconds"] = round(time.monotonic() - start)
     save_calibration(calibration, located.folder, facts)
-    print(json.dumps({"threshold": calibration.threshold, "weights": calibration.weights.tolist(), **facts}, indent=1))
+    weighed = [{"weights": dict(w.weights), "threshold": w.threshold} for w in calibration.weighings]
+    print(json.dumps({"weighings": weighed, **facts}, indent=1))
 
 
 if __name__ == "__main__":

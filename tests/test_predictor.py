@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import itertools
+import json
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from img2prompt.confidence import (
     Array,
     Calibration,
     Gaussian,
+    Weighing,
     fit_gaussian,
     fit_logistic,
     load_calibration,
@@ -210,7 +213,7 @@ assert not {{"torch", "open_clip", "datasets", "transformers"}} & set(sys.module
 
 
 def test_control_characters_never_come_out() -> None:
-    from img2prompt.predictor import _cleaned
+    from img2prompt.rating import _cleaned
     from img2prompt.results import Candidate
 
     assert _cleaned(Candidate("a \x1b[31mred\ncat", -1.0, 3)).prompt == "a [31mred cat"
@@ -224,7 +227,8 @@ def calibrated(folder: Path, inside: Image.Image, outside: Image.Image) -> Predi
     probe = 2 * between / (between @ between)
     bias = -float(features.mean(axis=0) @ probe)  # the probe says 1 for the one, -1 for the other
     world = Gaussian(features.mean(axis=0), np.eye(features.shape[1]))
-    save_calibration(Calibration(world, probe, bias, np.array([5.0, 0.0, 0.0]), 0.0, 0.5), folder, {"pictures": 2})
+    weighing = Weighing({"feature_probe": 5.0}, 0.0, 0.5)
+    save_calibration(Calibration(world, probe, bias, (weighing,)), folder, {"pictures": 2})
     return Predictor.from_preset(str(folder), device="cpu")
 
 
@@ -239,9 +243,9 @@ def test_confidence_is_what_the_calibration_makes_of_the_features(tmp_path: Path
     assert [row.confidence for row in rows] == pytest.approx([1 / (1 + np.exp(-5)), 1 / (1 + np.exp(5))], abs=0.002)
 
 
-def seen(rng: np.random.Generator, count: int, centre: float) -> tuple[Array, Array]:
+def seen(rng: np.random.Generator, count: int, centre: float) -> tuple[Array, Array, None]:
     """Features around a centre, and likelihoods that say nothing."""
-    return rng.normal(centre, 1, (count, 16)), rng.normal(-1, 0.2, count)
+    return rng.normal(centre, 1, (count, 16)), rng.normal(-1, 0.2, count), None
 
 
 def test_a_fitted_calibration_separates_worlds_and_survives_its_file(
@@ -254,12 +258,47 @@ def test_a_fitted_calibration_separates_worlds_and_survives_its_file(
     made = fit(seen(rng, 300, 1.0), seen(rng, 200, -1.0))  # eight standard deviations apart
     save_calibration(made, tmp_path, {})
     fitted = load_calibration(tmp_path)
-    assert fitted is not None and fitted.threshold == made.threshold <= 0.5
-    inside, outside = (fitted.confidence(fitted.evidence(*seen(rng, 200, centre))) for centre in (1.0, -1.0))
-    assert auroc(inside, outside) == 1
-    assert (inside >= fitted.threshold).mean() > 0.9 and (outside < fitted.threshold).all()
+    assert fitted is not None and fitted.weighings == made.weighings and fitted.weighings[0].threshold <= 0.5
+    (inside, kept), (outside, let_in) = (fitted.judge(fitted.evidence(*seen(rng, 200, c))) for c in (1.0, -1.0))
+    assert auroc(inside, outside) == 1 and kept.mean() > 0.9 and not let_in.any()
     features = rng.normal(0, 1, (5, 16))
-    assert fitted.evidence(features, np.zeros(5)) == pytest.approx(made.evidence(features, np.zeros(5)), abs=1e-4)
+    before, after = (each.evidence(features, np.zeros(5)) for each in (made, fitted))
+    assert all(after[name] == pytest.approx(before[name], abs=1e-4) for name in before)
+
+
+def test_agreement_is_evidence_where_it_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "scripts"))
+    from fit_confidence import fit
+
+    rng = np.random.default_rng(0)
+
+    def seen(count: int, agreement: float) -> tuple[Array, Array, Array]:
+        return rng.normal(0, 1, (count, 4)), rng.normal(-1, 0.2, count), rng.normal(agreement, 0.02, count)
+
+    made = fit(seen(300, 0.9), seen(300, 0.5))  # nothing but the agreement tells them apart
+    assert ["agreement" in weighing.weights for weighing in made.weighings] == [True, False]
+    save_calibration(made, tmp_path, {})
+    fitted = load_calibration(tmp_path)
+    assert fitted is not None and fitted.uses("agreement") and fitted.weighings == made.weighings
+    (inside, kept), (outside, let_in) = (fitted.judge(fitted.evidence(*seen(100, mean))) for mean in (0.9, 0.5))
+    assert auroc(inside, outside) == 1 and kept.mean() > 0.9 and not let_in.any()
+    blind, _ = fitted.judge(fitted.evidence(*seen(100, 0.9)[:2]))  # without a regressor: the other weighing
+    assert abs(blind.mean() - 0.5) < 0.1
+    alone = replace(fitted, weighings=fitted.weighings[:1])
+    with pytest.raises(PresetError, match="fit it again"):
+        alone.judge(alone.evidence(*seen(2, 0.9)[:2]))
+
+
+def test_a_calibration_of_an_earlier_version_still_counts(tmp_path: Path) -> None:
+    world = Gaussian(np.zeros(2), np.eye(2))
+    weighing = Weighing({"feature_probe": 1.0, "feature_distance": 0.0, "log_likelihood": 2.0}, 0.5, 0.25)
+    save_calibration(Calibration(world, np.array([1.0, 0.0]), 0.0, (weighing,)), tmp_path, {})
+    settings = json.loads((tmp_path / "confidence.json").read_text())
+    assert settings.pop("otherwise") == []
+    assert settings["weights"]["log_likelihood"] == 2.0 and settings["threshold"] == 0.25  # where they always stood
+    (tmp_path / "confidence.json").write_text(json.dumps(settings))
+    fitted = load_calibration(tmp_path)
+    assert fitted is not None and fitted.weighings == (weighing,)
 
 
 def test_damaged_calibration_is_named(tmp_path: Path) -> None:

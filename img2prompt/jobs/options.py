@@ -23,7 +23,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         type=number(int, 1, 64),
         default=1,
         metavar="N",
-        help="captions to propose; the likeliest comes first (default: 1)",
+        help="captions to propose; the best comes first (default: 1)",
     )
     add("--seed", type=number(int, 0, 2**63 - 1), default=0, help="of the sampling of candidates (default: 0)")
     add("--batch-size", type=number(int, 1, 4096), default=16, metavar="N", help="pictures at once (default: 16)")

@@ -31,6 +31,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file, folder (searched recursively), 'pattern*', URL, or - for stdin",
     )
     add_model_options(parser)
+    choose = parser.add_argument_group("which candidate is the prompt")
+    choose.add_argument(
+        "--rank",
+        type=number(int, 1, 64),
+        metavar="N",
+        help="captions to choose from (default: as many as the preset's weights were fitted for; 1: the captioner's own"
+        " choice, faster)",
+    )
+    choose.add_argument(
+        "--regressor",
+        metavar="FOLDER",
+        help="estimates the embedding that a prompt should have (default: the preset's own, where it has one)",
+    )
+    choose.add_argument(
+        "--bank", metavar="FOLDER", help="of `img2prompt bank build`: --json and tables also show the nearest prompts"
+    )
     look = parser.add_mutually_exclusive_group()
     look.add_argument("--ignore-metadata", action="store_true", help="do not look for a prompt in the file")
     look.add_argument("--metadata-only", action="store_true", help="only read prompts from the files; needs no model")
@@ -92,7 +108,14 @@ def _predictor(options: argparse.Namespace) -> Predictor:
     )
     if options.metadata_only:
         return Predictor.metadata_only(limits=limits)
-    return Predictor.from_preset(options.preset, device=options.device, limits=limits)
+    return Predictor.from_preset(
+        options.preset,
+        device=options.device,
+        limits=limits,
+        regressor=options.regressor,
+        bank=options.bank,
+        rank=options.rank,
+    )
 
 
 def _predict_one(predictor: Predictor, target: Target, options: argparse.Namespace) -> int:
@@ -162,7 +185,8 @@ def _output(options: argparse.Namespace, predictor: Predictor) -> Output:
     settings = {
         "preset": None if predictor.located is None else predictor.located.name,
         **{
-            name: getattr(options, name) for name in ("style", "candidates", "seed", "ignore_metadata", "metadata_only")
+            name: getattr(options, name)
+            for name in ("style", "candidates", "seed", "rank", "regressor", "bank", "ignore_metadata", "metadata_only")
         },
     }
     return Output(options.output, settings, options.overwrite)

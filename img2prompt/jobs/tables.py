@@ -25,11 +25,12 @@ COLUMNS: dict[str, Callable[[str], Any]] = {
     "preset": str,
     "candidates": json.loads,
     "embedded": json.loads,
+    "nearest": json.loads,
     "seconds": float,
     "error": str,
     "kind": str,
 }
-NESTED = frozenset({"candidates", "embedded"})
+NESTED = frozenset({"candidates", "embedded", "nearest"})
 
 
 def write_table(path: Path, rows: Iterable[Row]) -> None:
@@ -93,7 +94,8 @@ def _read_csv(path: Path) -> Iterator[Row]:
     csv.field_size_limit(2**27)  # a workflow that a generator embedded can be long
     with path.open(encoding="utf-8", newline="") as file:
         for line in csv.DictReader(file):
-            yield _full({name: read(line[name]) for name, read in COLUMNS.items() if line[name] != ""})
+            # A table of an earlier version may lack a column.
+            yield _full({name: read(line[name]) for name, read in COLUMNS.items() if line.get(name) not in (None, "")})
 
 
 def _write_parquet(path: Path, rows: Iterable[Row]) -> None:
@@ -129,6 +131,7 @@ def _full(row: Row) -> Row:
         return row
     return {"negative_prompt": None, "confidence": None, "in_domain": None, "preset": None, "embedded": None} | {
         "candidates": [],
+        "nearest": [],
         "prompt": "",
         **row,
     }

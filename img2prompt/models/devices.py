@@ -21,3 +21,12 @@ def usable(device: str) -> str:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError(f"device {device!r}: not usable here ({reason}); try --device cpu") from error
     return device
+
+
+def fast_dtype(device: str) -> torch.dtype:
+    """bfloat16 where the processor multiplies it, else float32."""
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    has = device == "cpu" and any(getattr(torch.cpu, name, bool)() for name in checks)
+    return torch.bfloat16 if has else torch.float32

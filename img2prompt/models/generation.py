@@ -18,6 +18,7 @@ from img2prompt.models.beam import BeamSearch, Hypothesis
 from img2prompt.models.coca import LoadedCoca, encode_images
 from img2prompt.models.decoding import Decoding, TokenIds
 from img2prompt.models.decoding_cache import CachedDecoder
+from img2prompt.models.devices import fast_dtype
 from img2prompt.models.rows import Draw, Rows
 from img2prompt.models.sampling import uniforms
 from img2prompt.models.tokenizer import CocaTokenizer
@@ -26,7 +27,7 @@ from img2prompt.results import Candidate
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-__all__ = ["Captions", "CocaCaptioner", "Decoding", "Hypothesis", "TokenIds", "decode", "generate"]
+__all__ = ["Captions", "CocaCaptioner", "Decoding", "Hypothesis", "TokenIds", "decode", "fast_dtype", "generate"]
 
 
 def generate(
@@ -174,9 +175,15 @@ class CocaCaptioner:
         return self.describe_many(images, candidates=candidates, style=style, seed=seed).candidates
 
     def describe_many(
-        self, images: Sequence[Image], *, candidates: int = 1, style: str = "short", seed: int = 0
+        self,
+        images: Sequence[Image],
+        *,
+        candidates: int = 1,
+        style: str = "short",
+        seed: int = 0,
+        least: int | None = None,
     ) -> Captions:
-        """Like `caption_many`, with the image embeddings that were computed on the way."""
+        """Like `caption_many`, with the image embeddings; what samples repeat is replaced up to `least` captions."""
         prefix = self._prefix(style)
         found: list[tuple[Candidate, ...]] = []
         features = [torch.zeros(0, self.loaded.model.visual.output_dim)]
@@ -184,38 +191,37 @@ class CocaCaptioner:
             pixels = encode_images(self.loaded, images[first : first + self.batch_size], draft=True)  # (B,3,H,W)
             pooled, tokens = _encode(self.decoder, pixels)
             features.append(pooled.cpu())
-            runs = [
-                decode(self.decoder, tokens, settings, self.ids, prefix=prefix, seeds=[seed] * len(tokens))
-                for settings in self._plan(candidates)
-            ]
-            for parts in zip(*runs, strict=True):
-                row = [self._candidate(hypothesis, 1 + len(prefix)) for part in parts for hypothesis in part]
-                if len(runs) > 1:  # what one run proposes stands as it was asked for, repeated samples too
-                    distinct: dict[str, Candidate] = {}
-                    for candidate in row:
-                        distinct.setdefault(candidate.prompt, candidate)
-                    row = list(distinct.values())
-                found.append(tuple(row[:candidates]))
+            plans, spare = self._plans(candidates)
+            rows = self._proposed(plans, tokens, prefix, seed)
+            short = [i for i, row in enumerate(rows) if len(row) < min(least or candidates, candidates)]
+            if spare is not None and short:  # a picture's own rows decide, so they do not depend on its batch
+                for i, more in zip(short, self._proposed([spare], tokens[short], prefix, seed), strict=True):
+                    rows[i] = _distinct([*rows[i], *more])
+            found += [tuple(row[:candidates]) for row in rows]
         return Captions(found, torch.cat(features))
 
-    def _plan(self, candidates: int) -> list[Decoding]:
-        """The decodings that together give so many candidates."""
+    def _proposed(self, plans: list[Decoding], tokens: Tensor, prefix: list[int], seed: int) -> list[list[Candidate]]:
+        runs = [decode(self.decoder, tokens, d, self.ids, prefix=prefix, seeds=[seed] * len(tokens)) for d in plans]
+        rows = [[self._candidate(h, 1 + len(prefix)) for run in some for h in run] for some in zip(*runs, strict=True)]
+        # What one run proposes stands as it was asked for, repeated samples too.
+        return rows if len(plans) == 1 else [_distinct(row) for row in rows]
+
+    def _plans(self, candidates: int) -> tuple[list[Decoding], Decoding | None]:
+        """The decodings that together give so many candidates, and what fills up where they repeat each other."""
         given = self.decoding
         if given is not None:
-            if given.strategy == "sample":
-                return [replace(given, candidates=candidates)]
-            if candidates > given.searched_beams or given.strategy == "greedy":
-                if candidates == 1:
-                    return [given]
-                return [replace(given, strategy="beam", beams=candidates, groups=1, candidates=candidates)]
-            return [replace(given, candidates=candidates)]
+            if given.strategy == "sample" or (candidates <= given.searched_beams and given.strategy != "greedy"):
+                return [replace(given, candidates=candidates)], None
+            if candidates == 1:
+                return [given], None
+            return [replace(given, strategy="beam", beams=candidates, groups=1, candidates=candidates)], None
         length = self.decoder.context_length
         best = Decoding(beams=3, groups=1, normalized=True, max_tokens=length, min_tokens=min(5, length - 1))
         if candidates == 1:
-            return [best]
-        sampled = replace(best, strategy="sample", top_p=0.9, temperature=0.8, candidates=candidates - 1)
-        # Samples of a sure model repeat; what a beam as wide as the candidates finds fills their places.
-        return [best, sampled, replace(best, beams=max(best.beams, candidates), candidates=candidates)]
+            return [best], None
+        # Untempered: the best of eight is no better than at a temperature of 0.8, but what they share tells it better.
+        sampled = replace(best, strategy="sample", top_p=0.95, temperature=1.0, candidates=candidates - 1)
+        return [best, sampled], replace(best, beams=max(best.beams, candidates), candidates=candidates)
 
     def _prefix(self, style: str) -> list[int]:
         prefixes = self.loaded.prefixes
@@ -235,10 +241,8 @@ class CocaCaptioner:
         )
 
 
-def fast_dtype(device: str) -> torch.dtype:
-    """bfloat16 where the processor multiplies it, else float32."""
-    if device.startswith("cuda"):
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    has = device == "cpu" and any(getattr(torch.cpu, name, bool)() for name in checks)
-    return torch.bfloat16 if has else torch.float32
+def _distinct(row: Sequence[Candidate]) -> list[Candidate]:
+    found: dict[str, Candidate] = {}
+    for candidate in row:
+        found.setdefault(candidate.prompt, candidate)
+    return list(found.values())
