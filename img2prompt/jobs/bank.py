@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 INDEXES = ("auto", "flat", "ivf")
 ENCODER = (
-    "what sees the pictures: a regressor or captioner (preset or folder), or FAMILY:WEIGHTS of open_clip, timm or"
-    " transformers, such as open_clip:ViT-B-32/laion2b_s34b_b79k or timm:FOLDER"
+    "what sees the pictures: a captioner's preset, a captioner's or regressor's folder, regressor:PRESET, or"
+    " FAMILY:WEIGHTS of open_clip, timm or transformers, such as open_clip:ViT-B-32/laion2b_s34b_b79k or timm:FOLDER"
 )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from img2prompt import presets
+from img2prompt.errors import PresetError
 from img2prompt.models.coca import LoadedCoca, encode_images, load_coca
 from img2prompt.models.decoding_cache import CachedDecoder
 from img2prompt.models.generation import fast_dtype
@@ -22,6 +23,7 @@ from img2prompt.models.towers import TOWERS, Tower, TowerSpec, build_tower
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+REGRESSOR = "regressor"  # what stands before a preset's name when its regressor is meant
 SAMPLED = 256  # numbers of each tensor that a fingerprint looks at
 
 
@@ -81,7 +83,7 @@ class RegressorFeatures:
 
 
 class TowerFeatures:
-    """What a tower sees: its class token (in the space it shares with texts, if any), or the mean of its patches."""
+    """What a tower sees: its class token or the mean of its patches, in the space it shares with texts if any."""
 
     def __init__(self, tower: Tower, name: str, batch_size: int = 16) -> None:
         self.name, self._projection = (
@@ -107,7 +109,10 @@ class _BareTower(nn.Module):
 
     def features(self, images: Tensor) -> Tensor:
         tokens = self.tower(images)
-        return self.tower.finish(tokens.patches.mean(dim=1) if tokens.class_token is None else tokens.class_token)
+        wants_mean = self.tower.projection is not None and self.tower.projected == "mean"
+        if tokens.class_token is None or wants_mean:
+            return self.tower.finish(tokens.patches.mean(dim=1))
+        return self.tower.finish(tokens.class_token)
 
     def embed(self, features: Tensor) -> Tensor:
         return features
@@ -117,9 +122,9 @@ def load_features(source: str, device: str = "cpu", batch_size: int = 16) -> Fea
     """Loads what turns pictures into features; downloads nothing.
 
     Args:
-        source: a captioner's or regressor's preset or folder; or FAMILY:WEIGHTS with a family of `towers.TOWERS` and
-            what its `TowerSpec.source` takes: a folder, a repository in the hub's cache on this machine, or
-            ARCHITECTURE/TAG of open_clip.
+        source: a captioner's preset; a captioner's or regressor's folder; regressor:PRESET for the regressor that
+            comes with a preset; or FAMILY:WEIGHTS with a family of `towers.TOWERS` and what its `TowerSpec.source`
+            takes: a folder, a repository in the hub's cache on this machine, or ARCHITECTURE/TAG of open_clip.
         device: where it computes.
         batch_size: pictures at once.
 
@@ -130,18 +135,32 @@ def load_features(source: str, device: str = "cpu", batch_size: int = 16) -> Fea
     if colon and family in TOWERS:
         tower = build_tower(TowerSpec(family, source=weights)).to(device).eval()
         return TowerFeatures(tower, f"{family}:{_from_anywhere(weights)}", batch_size)
-    folder = find_regressor(source)
-    if folder is not None:
-        return RegressorFeatures(load_regressor(folder, device), _from_anywhere(source), batch_size)
+    if (family == REGRESSOR and colon) or is_regressor(source):
+        return RegressorFeatures(*_named_regressor(source, device), batch_size)
     located = presets.resolve(source)
     loaded = load_coca(located.source, device=device, dtype=fast_dtype(device))
     return CocaFeatures(loaded, _from_anywhere(located.name), batch_size)
 
 
-def find_regressor(source: str) -> Path | None:
-    """The folder of the regressor that a preset or a folder names; None: it is none."""
-    folder = Path(source).expanduser() if source not in presets.PRESETS else presets.resolve(source).folder
-    return folder if is_regressor(folder) else None
+def find_regressor(source: str) -> Path:
+    """The folder of the regressor that a preset or a folder names.
+
+    Raises:
+        PresetError: it is not on this machine.
+    """
+    folder = presets.companion(presets.PRESETS[source]) if source in presets.PRESETS else Path(source).expanduser()
+    if folder is None:
+        raise PresetError(f"preset {source}: no regressor of it is on this machine; name a regressor's folder")
+    if not is_regressor(folder):
+        raise PresetError(f"{source}: holds no regressor; name a folder that `img2prompt train regressor` wrote")
+    return folder
+
+
+def _named_regressor(source: str, device: str) -> tuple[Regressor, str]:
+    """The regressor, and what names it from any folder."""
+    bare = source if is_regressor(source) else source.removeprefix(f"{REGRESSOR}:")
+    name = f"{REGRESSOR}:{bare}" if bare in presets.PRESETS else _from_anywhere(bare)
+    return load_regressor(find_regressor(bare), device), name
 
 
 def _from_anywhere(source: str) -> str:

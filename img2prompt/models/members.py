@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2prompt import presets
-from img2prompt.errors import PresetError
 from img2prompt.models.bank import TEMPERATURE, Bank, K
 from img2prompt.models.coca import load_coca
 from img2prompt.models.features import FeatureEncoder, find_regressor, fingerprint_of, load_features
@@ -121,10 +120,7 @@ class BankMember:
 
 
 def _regressor(spec: MemberSpec, shared: Resources) -> Member:
-    folder = find_regressor(spec.source)
-    if folder is None:
-        raise PresetError(f"{spec.source}: holds no regressor; name a folder that `img2prompt train regressor` wrote")
-    model = load_regressor(folder, device=shared.device)
+    model = load_regressor(find_regressor(spec.source), device=shared.device)
     return RegressorMember(
         EmbeddingRegressor(model, batch_size=shared.batch_size, **spec.options),
         fingerprint_of([model], model.tower.image_px, model.tower.mean, model.tower.std),
