@@ -47,9 +47,11 @@ class GemPool(nn.Module):
         self.exponent = nn.Parameter(torch.tensor([3.0]))
 
     def forward(self, tokens: Tokens) -> Tensor:
-        """(B,W), computed in float32: powers leave the range of half precision."""
-        powers = tokens.patches.float().clamp(min=1e-6).pow(self.exponent.float())  # (B,P,W)
-        return powers.mean(dim=1).pow(1 / self.exponent.float()).to(tokens.patches.dtype)
+        """(B,W), computed in float32 from logarithms: powers would leave the range of numbers."""
+        exponent = self.exponent.float()
+        logarithms = tokens.patches.float().clamp(min=1e-6).log() * exponent  # (B,P,W)
+        mean = logarithms.logsumexp(dim=1) - math.log(logarithms.shape[1])
+        return (mean / exponent).exp().to(tokens.patches.dtype)
 
 
 class AttentionPool(nn.Module):

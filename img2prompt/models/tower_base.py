@@ -58,6 +58,7 @@ class Facts:
     std: Sequence[float]
     config: dict[str, Any]
     has_class_token: bool
+    projected: str = "class"  # the pooling whose result `projection` belongs to
 
 
 class Tower(nn.Module):
@@ -70,8 +71,9 @@ class Tower(nn.Module):
         std: likewise.
         config: rebuilds it without weights, as `TowerSpec.config`.
         has_class_token: whether it has a summary of its own.
-        projection: (W,E), from its class token to the space that it shares with texts; None: it shares none, or it
+        projection: (W,E), from its pooled tokens to the space that it shares with texts; None: it shares none, or it
             was not loaded from a checkpoint that has it. Never saved.
+        projected: the pooling whose result the projection belongs to, "class" or "mean".
     """
 
     projection: Tensor | None
@@ -81,7 +83,7 @@ class Tower(nn.Module):
         self.net = net
         self.width, self.image_px, self._patch_px = facts.width, facts.image_px, facts.patch_px
         self.mean, self.std = colour(facts.mean), colour(facts.std)
-        self.config, self.has_class_token = facts.config, facts.has_class_token
+        self.config, self.has_class_token, self.projected = facts.config, facts.has_class_token, facts.projected
         self.register_buffer("projection", projection, persistent=False)
 
     @property

@@ -65,7 +65,7 @@ def build_open_clip(spec: TowerSpec, _class_token: bool) -> OpenClipTower:
     """
     from open_clip import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
-    found = None if spec.source is None else _find(spec.source)
+    found = None if spec.source is None else find_open_clip(spec.source)
     where = spec.source or spec.name or "the configuration"
     config = deepcopy(spec.config or {}) if found is None else deepcopy(found.config)
     model_cfg = config.get("model_cfg", config) if config else _named(spec.name)
@@ -83,6 +83,7 @@ def build_open_clip(spec: TowerSpec, _class_token: bool) -> OpenClipTower:
     net.proj = None  # towers end with their tokens
     colours = config.get("preprocess_cfg", {})
     mean, std = colours.get("mean", OPENAI_DATASET_MEAN), colours.get("std", OPENAI_DATASET_STD)
+    has_class_token = net.pool_type == "tok" or getattr(net, "attn_pool_contrastive", None) is not None
     facts = Facts(
         width=int(net.ln_post.normalized_shape[0]),
         image_px=int(net.image_size[0]),
@@ -90,12 +91,18 @@ def build_open_clip(spec: TowerSpec, _class_token: bool) -> OpenClipTower:
         mean=mean,
         std=std,
         config={"model_cfg": model_cfg, "preprocess_cfg": {"mean": list(mean), "std": list(std)}},
-        has_class_token=net.pool_type == "tok" or getattr(net, "attn_pool_contrastive", None) is not None,
+        has_class_token=has_class_token,
+        projected="class" if has_class_token else "mean",
     )
     return OpenClipTower(net, facts, projection)
 
 
-def _find(source: str) -> Checkpoint:
+def find_open_clip(source: str) -> Checkpoint:
+    """As `checkpoint.find_checkpoint`, also for OWNER/NAME of the hub, and with the activation that tags stand for.
+
+    Raises:
+        ModelError, PresetError: it is damaged, or not on this machine.
+    """
     import open_clip
 
     try:

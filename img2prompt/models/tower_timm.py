@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from img2prompt.errors import ConfigError, ModelError
@@ -86,12 +87,16 @@ def _create(spec: TowerSpec, where: str) -> tuple[Any, dict[str, Any]]:
     name = spec.name or config.get("architecture", "")
     if not name:
         raise ConfigError("timm: name the architecture, e.g. name: vit_base_patch16_224")
-    arguments = {**config.get("model_args", {}), "num_classes": 0}
+    arguments = dict(config.get("model_args", {}))
+    if spec.source is None:
+        arguments["num_classes"] = 0
+    elif "num_classes" in overlay:  # with another number than the checkpoint's, timm lets any weight be missing
+        arguments["num_classes"] = overlay["num_classes"]
     try:
         net = timm.create_model(
             name, pretrained=spec.source is not None, pretrained_cfg_overlay=overlay or None, **arguments
         )
-    except (RuntimeError, ValueError, TypeError, KeyError, AssertionError, OSError) as error:
+    except (RuntimeError, ValueError, TypeError, KeyError, AssertionError, OSError, SafetensorError) as error:
         raise ModelError(f"{where}: timm cannot build this model ({first_lines(error)})") from error
     return net, config
 
@@ -119,7 +124,7 @@ def _facts(net: Any, config: dict[str, Any], where: str) -> Facts:
     patching = getattr(net, "patch_embed", None)
     if getattr(patching, "img_size", None) is not None:
         image_px, patch_px = int(patching.img_size[0]), int(patching.patch_size[0])
-    arguments = dict(config.get("model_args", {}))
+    arguments = {key: value for key, value in config.get("model_args", {}).items() if key != "num_classes"}
     if hasattr(net, "set_input_size"):
         arguments["img_size"] = image_px
     kept = {key: list(known[key]) for key in ("mean", "std", "input_size")}

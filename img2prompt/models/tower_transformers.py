@@ -103,10 +103,12 @@ class TransformersTower(Tower):
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """As in `Tower`."""
         net: Any = self.net
-        if enable:
-            net.gradient_checkpointing_enable({"use_reentrant": False})
-        else:
-            net.gradient_checkpointing_disable()
+        action = "enable" if enable else "disable"
+        # Renamed within transformers 5.
+        switch = getattr(net, f"activation_checkpointing_{action}", None) or getattr(
+            net, f"gradient_checkpointing_{action}"
+        )
+        switch(*([{"use_reentrant": False}] if enable else []))
 
     def _resize(self, image_px: int) -> None:
         embeddings: Any = self.net.embeddings
