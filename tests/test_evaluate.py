@@ -222,7 +222,7 @@ def test_rows_of_a_mixed_data_set_say_where_they_came_from() -> None:
 
 def test_the_picture_is_drawn_whatever_the_prompts_hold(tmp_path: Path) -> None:
     """Formulas, markup, nothing, thousands of characters: text under a picture, never a reason to stop."""
-    texts = ["$x^2$ and $\\frac{", "\n\t\x00", "<b>" * 4000, "日本語", "a cat"]
+    texts = ["$x^2$ and $\\frac{", "\n\t\x00", "<b> " * 4000, "日本語", "a cat"]
     examples = [Example(f"{i}", i, (text or "a",)) for i, text in enumerate(texts)]
     reports = [judge(label, examples, said(*reversed(texts)), Words()) for label in ("one", "other $")]
     pictures = [[Image.new("RGB", (9 + i, 30), "teal") for i in range(len(r.worst))] for r in reports]

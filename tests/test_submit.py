@@ -376,9 +376,9 @@ def test_only_a_few_pictures_are_in_memory(tmp_path: Path) -> None:
 def test_a_killed_run_goes_on(tmp_path: Path, model: Path) -> None:
     pictures, output, whole = tmp_path / "pictures", tmp_path / "s.csv", tmp_path / "whole.csv"
     pictures.mkdir()
-    for i in range(160):
+    for i in range(80):
         picture(i, 32).save(pictures / f"{i:03}.png")
-    command = [sys.executable, "-m", "img2prompt", "submit", pictures, "--preset", model, "--batch-size", "4"]
+    command = [sys.executable, "-m", "img2prompt", "submit", pictures, "--preset", model, "--batch-size", "2"]
     partial = tmp_path / "s.csv.partial"
     process = subprocess.Popen([*command, "--output", output], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     deadline = time.monotonic() + 120
@@ -388,12 +388,12 @@ def test_a_killed_run_goes_on(tmp_path: Path, model: Path) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     done = filled(partial)
-    assert 8 <= done < 160 and not output.exists()
-    words = ["submit", str(pictures), "--preset", str(model), "--batch-size", "4"]
+    assert 8 <= done < 80 and not output.exists()
+    words = ["submit", str(pictures), "--preset", str(model), "--batch-size", "2"]
     assert main([*words, "--output", str(whole)]) == 0
     again = subprocess.run([*command, "--output", output], capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
-    assert f"160 pictures, 61440 rows, {done} of them from an earlier run" in again.stderr
+    assert f"80 pictures, 30720 rows, {done} of them from an earlier run" in again.stderr
     assert not partial.exists()
     np.testing.assert_allclose(values_of(output), values_of(whole), atol=1e-5)
 

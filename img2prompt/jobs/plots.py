@@ -99,6 +99,5 @@ def _draw_strip(figure: Any, report: Report, strip: Sequence[Image]) -> None:
 
 
 def _short(text: str) -> str:
-    # Cut first: textwrap takes seconds for a word of ten thousand characters.
-    text = "".join(c if c.isprintable() else " " for c in text[: 4 * MOST_CHARACTERS])
-    return textwrap.shorten(text, MOST_CHARACTERS, placeholder=" ...")
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]} ..."
