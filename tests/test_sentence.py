@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import csv
+import itertools
+import logging
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from img2prompt.errors import MissingExtra, ModelError
+from img2prompt.errors import ConfigError, MissingExtra, ModelError
+from img2prompt.models import sentence_backends
 from img2prompt.models.sentence import MINILM, SentenceEncoder, find_model
+from img2prompt.models.sentence_backends import PackedBackend, PlainBackend, batches_of, packable, worst_cosine
+from img2prompt.models.sentence_bert import Int8Linear
 
 KAGGLE = Path(__file__).parents[2] / "shared" / "data" / "pairs" / "kaggle_sd2_7"
 
@@ -92,3 +101,168 @@ def test_a_folder_without_a_model(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(ModelError, match="no sentence-transformers model"):
         SentenceEncoder(tmp_path)
+
+
+WORDS = ("a", "red", "fox", "castle", "in", "fog", "oil", "painting", ",", "hyperrealistic", "untrodden", "8k")
+TEXTS = ["", "cat", *(" ".join((WORDS * 30)[i : i + 3 * i % 41 + 1]) for i in range(40)), "a long one " * 200]
+
+
+def test_any_batching_gives_what_sentence_transformers_gives(encoder: SentenceEncoder) -> None:
+    expected = _library_model().encode(TEXTS, normalize_embeddings=True, show_progress_bar=False)
+    for batch_size in (1, 7, 64):
+        np.testing.assert_allclose(encoder.encode_many(TEXTS, batch_size), expected, atol=2e-6)
+
+
+def test_threads_change_nothing_and_are_given_back(encoder: SentenceEncoder) -> None:
+    before, expected = torch.get_num_threads(), encoder.encode_many(TEXTS, 4)
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            np.testing.assert_allclose(encoder.encode_many(TEXTS, 4), expected, atol=2e-6)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_text_is_computed_once(encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    embed = encoder._backend.embed
+    monkeypatch.setattr(encoder._backend, "embed", lambda texts, size: seen.extend(texts) or embed(texts, size))
+    emb = encoder.encode_many(["cat", "dog", "cat", "cat"])
+    assert sorted(seen) == ["cat", "dog"]
+    np.testing.assert_array_equal(emb[0], emb[3])
+    assert np.abs(emb[0] - emb[1]).max() > 0.01
+
+
+def test_what_is_no_text_to_a_tokenizer(encoder: SentenceEncoder) -> None:
+    emb = encoder.encode_many(["caf\udce9", "caf?", "x" * 10_000])
+    np.testing.assert_array_equal(emb[0], emb[1])
+    assert np.isfinite(emb).all()
+
+
+@given(st.lists(st.integers(1, 300), max_size=60), st.integers(1, 20), st.integers(1, 400))
+def test_batches_hold_every_text_once_within_the_limits(lengths: list[int], batch_size: int, tokens: int) -> None:
+    batches = list(batches_of(lengths, batch_size, tokens))
+    flat = list(itertools.chain.from_iterable(batches))
+    assert sorted(flat) == list(range(len(lengths)))
+    assert [lengths[i] for i in flat] == sorted(lengths)
+    for batch in batches:
+        assert 1 <= len(batch) <= batch_size
+        assert len(batch) == 1 or sum(lengths[i] for i in batch) <= tokens
+
+
+@pytest.fixture(scope="module", params=["BertModel", "MPNetModel"])
+def tiny(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random model in sentence-transformers' own format: one that is packed, and one that is not."""
+    import transformers
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+    folder = tmp_path_factory.mktemp(request.param)
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys(WORDS), "##s"]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary))
+    tokenizer = transformers.BertTokenizer(str(folder / "vocab.txt"), model_max_length=48)
+    config = getattr(transformers, request.param).config_class(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=64,
+    )
+    torch.manual_seed(0)
+    getattr(transformers, request.param)(config).save_pretrained(folder / "raw")
+    tokenizer.save_pretrained(folder / "raw")
+    SentenceTransformer(modules=[Transformer(str(folder / "raw")), Pooling(32)], device="cpu").save(str(folder / "st"))
+    return folder / "st"
+
+
+def test_any_sentence_transformers_folder(tiny: Path) -> None:
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(tiny), device="cpu")
+    assert packable(model) == ("Bert" in str(tiny))
+    encoder = SentenceEncoder(tiny)
+    assert isinstance(encoder._backend, PackedBackend if packable(model) else PlainBackend)
+    assert encoder.dimensions == 32
+    expected = model.encode(TEXTS, normalize_embeddings=True, show_progress_bar=False)
+    np.testing.assert_allclose(encoder.encode_many(TEXTS, 5), expected, atol=2e-6)
+
+
+def test_the_fingerprint_is_of_the_files_not_of_the_folder(tiny: Path, tmp_path: Path) -> None:
+    same = shutil.copytree(tiny, tmp_path / "same")
+    (same / "README.md").write_text("another card")
+    other = shutil.copytree(tiny, tmp_path / "other")
+    weights = bytearray((other / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (other / "model.safetensors").write_bytes(weights)
+    first, second, third = (SentenceEncoder(folder).fingerprint for folder in (tiny, same, other))
+    assert first == second != third
+    assert len(first) == 64
+
+
+def test_weights_that_are_not_finite_are_refused(tiny: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    broken = shutil.copytree(tiny, tmp_path / "broken")
+    weights = load_file(broken / "model.safetensors")
+    name = next(name for name in weights if name.endswith("LayerNorm.bias"))
+    weights[name][0] = float("nan")
+    save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="not finite"):
+        SentenceEncoder(broken).encode_many(["a fox"])
+
+
+def test_a_precision_that_moves_embeddings_is_not_used(
+    encoder: SentenceEncoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "img2prompt"):
+        same = SentenceEncoder(precision="int8")
+    assert same.precision == "float32"
+    assert len(caplog.records) == 1
+    assert "int8 is not used, float32 instead: its worst cosine to float32 is 0.99" in caplog.text
+    np.testing.assert_array_equal(same.encode_many(["a fox"]), encoder.encode_many(["a fox"]))
+
+
+def test_a_precision_that_moves_little_is_used(
+    encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sentence_backends, "ENOUGH_COSINE", 0.98)
+    cheap = SentenceEncoder(precision="int8")
+    assert (cheap.precision, caplog.text) == ("int8", "")
+    cosines = (cheap.encode_many(TEXTS) * encoder.encode_many(TEXTS)).sum(1)
+    assert 0.98 < cosines.min() < cosines.max() < 1 - 1e-6
+
+
+def test_bfloat16_is_close_and_waits_for_a_processor_that_has_it(
+    encoder: SentenceEncoder, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = _library_model()
+    cheap = PackedBackend(model, dtype=torch.bfloat16)
+    assert worst_cosine(encoder._backend, cheap) > 0.9995
+    monkeypatch.setattr(sentence_backends, "fast_dtype", lambda device: torch.float32)
+    assert SentenceEncoder(precision="bfloat16").precision == "float32"
+    assert "multiplies no bfloat16" in caplog.text
+    monkeypatch.setattr(sentence_backends, "fast_dtype", lambda device: torch.bfloat16)
+    assert SentenceEncoder(precision="bfloat16").precision == "bfloat16"
+
+
+def test_an_unknown_precision() -> None:
+    with pytest.raises(ConfigError, match="float32, bfloat16, int8"):
+        SentenceEncoder(precision="float16")  # type: ignore[arg-type]
+
+
+def test_int8_products_are_near_and_exact_for_integers() -> None:
+    torch.manual_seed(0)
+    weight, bias, x = torch.randn(24, 32), torch.randn(24), torch.randn(20, 32)
+    exact = torch.nn.functional.linear(x, weight, bias)
+    assert (Int8Linear(weight, bias)(x) - exact).abs().max() < 0.02 * exact.abs().max()
+    whole, many = torch.randint(-126, 127, (24, 32)).float(), torch.randint(-126, 127, (20, 32)).float()
+    whole[:, 0], many[:, 0] = 127, -127  # both scales are then 1
+    torch.testing.assert_close(Int8Linear(whole, bias)(many), torch.nn.functional.linear(many, whole, bias))
+
+
+def _library_model() -> object:
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(find_model()), device="cpu")

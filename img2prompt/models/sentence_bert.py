@@ -1,0 +1,142 @@
+"""BERT for short texts without padding: the tokens of all texts in one row, attention over texts of equal length.
+
+sentence-transformers pads every batch to its longest text, after sorting by characters; of prompts a quarter of the
+work is then padding. Here texts are sorted by tokens and laid end to end, so the products see real tokens only, and
+texts of equal length attend together without a mask.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Linear = Callable[[Tensor], Tensor]  # (T,K) -> (T,N), float32 or the model's own type
+
+
+class FloatLinear:
+    """x W^T + b as the weights' type computes it."""
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        self.weight, self.bias = weight, bias  # (N,K), (N,)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+
+class Int8Linear:
+    """x W^T + b with 8-bit integers: a scale for each row of W and, found anew, for each token.
+
+    Source: Dettmers et al., "LLM.int8(): 8-bit matrix multiplication for transformers at scale", NeurIPS 2022
+    (vector-wise quantisation).
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        self.scale = weight.abs().amax(1).clamp_min_(1e-12) / 127  # (N,)
+        self.weight = (weight / self.scale[:, None]).round_().to(torch.int8).t()  # (K,N)
+        self.bias = bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        scale = x.abs().amax(1, keepdim=True).clamp_min_(1e-12).div_(127)  # (T,1)
+        rounded = (x / scale).round_().to(torch.int8)  # (T,K)
+        return torch.addcmul(self.bias, torch._int_mm(rounded, self.weight) * scale, self.scale)  # (T,N)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """One block, the three products of queries, keys and values in one."""
+
+    qkv: Linear
+    out: Linear
+    up: Linear
+    down: Linear
+    attention_norm: tuple[Tensor, Tensor]  # weight (W,), bias (W,)
+    output_norm: tuple[Tensor, Tensor]
+
+
+class PackedBert:
+    """The hidden states of transformers' `BertModel`, averaged over each text.
+
+    Args:
+        model: the `BertModel` whose weights are used; `readable` says whether it is one that this code computes.
+        linear: FloatLinear or Int8Linear.
+        dtype: of the weights and of the arithmetic between the products.
+
+    Source: Devlin et al., "BERT: Pre-training of deep bidirectional transformers", NAACL 2019.
+    """
+
+    def __init__(
+        self, model: Any, linear: Callable[[Tensor, Tensor], Linear] = FloatLinear, dtype: torch.dtype = torch.float32
+    ) -> None:
+        tables = model.embeddings
+        self._words = tables.word_embeddings.weight.detach().to(dtype)  # (V,W)
+        places = tables.position_embeddings.weight.detach() + tables.token_type_embeddings.weight.detach()[0]
+        self._places = places.to(dtype)  # (512,W)
+        self._norm = _norm(tables.LayerNorm, dtype)
+        self._heads = int(model.config.num_attention_heads)
+        self._eps = float(model.config.layer_norm_eps)
+        self._layers = [_layer(block, linear, dtype) for block in model.encoder.layer]
+
+    def embed(self, texts: Sequence[Sequence[int]]) -> Tensor:
+        """Mean hidden states (B,W), float32, of texts as token ids, which lie in the order of their lengths."""
+        groups = [(len(list(same)), length) for length, same in itertools.groupby(texts, key=len)]
+        device = self._words.device
+        ids = torch.tensor(list(itertools.chain.from_iterable(texts)), device=device)  # (T,)
+        places = torch.cat([torch.arange(length, device=device).repeat(count) for count, length in groups])  # (T,)
+        x = F.embedding(ids, self._words) + F.embedding(places, self._places)
+        x = F.layer_norm(x, x.shape[1:], *self._norm, self._eps)  # (T,W)
+        for layer in self._layers:
+            x = self._normed(layer.out(self._attention(layer.qkv(x), groups)).add_(x), layer.attention_norm)
+            x = self._normed(layer.down(F.gelu(layer.up(x))).add_(x), layer.output_norm)
+        rows = x.float().split([count * length for count, length in groups])
+        means = [row.view(count, length, -1).mean(1) for row, (count, length) in zip(rows, groups, strict=True)]
+        return torch.cat(means)  # (B,W)
+
+    def _normed(self, x: Tensor, norm: tuple[Tensor, Tensor]) -> Tensor:
+        return F.layer_norm(x, x.shape[1:], *norm, self._eps)
+
+    def _attention(self, qkv: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
+        """Every text attends to itself: (T,3W) -> (T,W)."""
+        parts = []
+        for (count, length), rows in zip(groups, qkv.split([count * length for count, length in groups]), strict=True):
+            q, k, v = rows.view(count, length, 3, self._heads, -1).permute(2, 0, 3, 1, 4)  # (B,H,L,D) each
+            parts.append(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(count * length, -1))
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def readable(model: Any) -> bool:
+    """Whether `PackedBert` computes this transformers model: BERT itself, as an encoder, with the exact GELU."""
+    config = getattr(model, "config", None)
+    return (
+        type(model).__name__ == "BertModel"
+        and config.hidden_act == "gelu"
+        and not config.is_decoder
+        and getattr(config, "position_embedding_type", "absolute") == "absolute"
+    )
+
+
+def _layer(block: Any, linear: Callable[[Tensor, Tensor], Linear], dtype: torch.dtype) -> _Layer:
+    """The weights of one `BertLayer`."""
+
+    def joined(*parts: Any) -> Linear:
+        weight = torch.cat([part.weight.detach() for part in parts]).to(dtype)
+        return linear(weight, torch.cat([part.bias.detach() for part in parts]).to(dtype))
+
+    own = block.attention.self
+    return _Layer(
+        qkv=joined(own.query, own.key, own.value),
+        out=joined(block.attention.output.dense),
+        up=joined(block.intermediate.dense),
+        down=joined(block.output.dense),
+        attention_norm=_norm(block.attention.output.LayerNorm, dtype),
+        output_norm=_norm(block.output.LayerNorm, dtype),
+    )
+
+
+def _norm(module: Any, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return module.weight.detach().to(dtype), module.bias.detach().to(dtype)
