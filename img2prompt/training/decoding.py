@@ -56,6 +56,7 @@ class DecodingLoader:
 
     Attributes:
         skipped: pictures that could not be read so far.
+        unreadable: their rows.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class DecodingLoader:
         self.pictures = Pictures(pairs.shards, pairs.image_px, getattr(pairs, "shrink", False))
         self.cut, self.planned, self.workers, self.length = cut, planned, workers, length
         self.skipped = 0
+        self.unreadable: set[int] = set()
 
     def __len__(self) -> int:
         if self.length is None:
@@ -87,6 +89,7 @@ class DecodingLoader:
         for planned, pictures in zip(self.planned(), loader, strict=False):
             kept = [i for i, picture in enumerate(pictures) if picture is not None]
             self.skipped += len(pictures) - len(kept)
+            self.unreadable.update(int(row) for i, row in enumerate(planned.rows) if pictures[i] is None)
             if kept:
                 rows = Planned(planned.number, planned.manner, planned.rows[kept])
                 yield self.cut(rows, np.stack([pictures[i] for i in kept]))

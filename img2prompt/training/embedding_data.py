@@ -26,7 +26,7 @@ from img2prompt.training.decoding import DecodingLoader
 from img2prompt.training.embedding_settings import EmbeddingBatch, Pictures, Prompts, Validation
 from img2prompt.training.embedding_targets import default_folder as targets_folder
 from img2prompt.training.embedding_targets import embeddings_of
-from img2prompt.training.pair_table import PairSource, PairTable, read_table
+from img2prompt.training.pair_table import PairSource, PairTable, read_table, told
 from img2prompt.training.pixels import default_folder
 from img2prompt.training.plan import Mixture, Planned
 
@@ -50,6 +50,7 @@ class EmbeddingPairs(LightningDataModule):
     Attributes:
         next_batch: the first batch that has not been trained on.
         dimensions: of the targets, once prepared.
+        encoder: of the prompts; made when it is needed, unless one that is there is given.
         skips: reason -> rows that are not used.
         leakage: what is known about near-duplicates between training and validation, once prepared.
     """
@@ -74,7 +75,8 @@ class EmbeddingPairs(LightningDataModule):
         self._tables: dict[str, PairTable] = {}
         self._emb: dict[str, NDArray[np.float32]] = {}
         self._chosen: dict[str, NDArray[np.bool_]] = {}  # split -> (N,) rows of its table that are its
-        self._encoder: SentenceEncoder | None = None
+        self._loaders: dict[str, DecodingLoader] = {}
+        self.encoder: SentenceEncoder | None = None
 
     def prepare(self, image_px: int) -> None:
         """Makes both sets ready for pictures of a size. In several processes, one works while the others wait.
@@ -91,9 +93,9 @@ class EmbeddingPairs(LightningDataModule):
                 table.decode(image_px, folder if self.pictures.cache else None)
         for split in self._tables:
             if not len(self.rows(split)):
-                raise DataError(f"no usable {split} row is left ({_told(self.skips)}); see data.validation")
+                raise DataError(f"no usable {split} row is left ({told(self.skips)}); see data.validation")
         if self.skips.total():
-            logger.warning("%d rows are skipped: %s", self.skips.total(), _told(self.skips))
+            logger.warning("%d rows are skipped: %s", self.skips.total(), told(self.skips))
 
     def _read(self) -> None:
         train = read_table(self.sources, self.prompts.longest)
@@ -115,7 +117,7 @@ class EmbeddingPairs(LightningDataModule):
 
     def _targets(self, table: PairTable) -> NDArray[np.float32]:
         """(N,D) float32; the encoder is needed only for what is not on disk yet."""
-        encoder = self._encoder = self._encoder or SentenceEncoder(self.prompts.model, self.prompts.device)
+        encoder = self.encoder = self.encoder or SentenceEncoder(self.prompts.model, self.prompts.device)
         self.dimensions = encoder.dimensions
         name = getattr(encoder, "fingerprint", encoder.name)
         return embeddings_of(table.prompts, name, encoder.encode_many, self._folder(), self.dimensions)
@@ -150,7 +152,8 @@ class EmbeddingPairs(LightningDataModule):
     @property
     def skips(self) -> Counter[str]:
         """Reason -> rows that are not used, so far."""
-        return sum((table.skips for table in self._unique_tables()), Counter())
+        late = Counter({"unreadable image": sum(len(loader.unreadable) for loader in self._loaders.values())})
+        return sum((table.skips for table in self._unique_tables()), +late)
 
     @property
     def skipped(self) -> int:
@@ -227,7 +230,8 @@ class EmbeddingPairs(LightningDataModule):
 
         if self.pictures.cache:
             return PlannedBatches(lambda: map(cut, planned()), length)
-        return DecodingLoader(table, cut, planned, self.pictures.workers, length)
+        loader = self._loaders[split] = DecodingLoader(table, cut, planned, self.pictures.workers, length)
+        return loader
 
     def on_after_batch_transfer(self, batch: EmbeddingBatch, dataloader_idx: int) -> EmbeddingBatch:
         """Augments training batches, where they are computed on."""
@@ -244,7 +248,3 @@ class EmbeddingPairs(LightningDataModule):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
         self.next_batch = int(state["next_batch"])
-
-
-def _told(skips: Counter[str]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(skips.items()) if count)

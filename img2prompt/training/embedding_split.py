@@ -101,3 +101,8 @@ def report(train: NDArray[np.float32], validation: NDArray[np.float32]) -> dict[
 
     found = leakage(train, validation, THRESHOLDS)
     return found if isinstance(found, dict) else dataclasses.asdict(found)
+
+
+def line(found: dict[str, Any]) -> str:
+    """The report in one line for people."""
+    return f"leakage: {found}"

@@ -161,7 +161,7 @@ def read_table(sources: Sequence[PairSource], longest: int) -> PairTable:
         good += [not reason for reason in reasons]
     table.source, table.good = np.array(numbers, np.int64), np.array(good, bool)
     if not table.good.any():
-        raise DataError(f"{', '.join(str(s.path) for s in sources)}: no usable row ({_told(table.skips)})")
+        raise DataError(f"{', '.join(str(s.path) for s in sources)}: no usable row ({told(table.skips)})")
     return table
 
 
@@ -192,8 +192,9 @@ def _reasons(prompts: Sequence[str], ids: Iterable[str | None], longest: int) ->
                 seen.add(identity)
 
 
-def _told(skips: Counter[str]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in sorted(skips.items())) or "it is empty"
+def told(skips: Counter[str]) -> str:
+    """Counts and reasons for people."""
+    return ", ".join(f"{count} {reason}" for reason, count in sorted(skips.items()) if count) or "it is empty"
 
 
 def _read(source: PairSource, skips: Counter[str]) -> PairSet:

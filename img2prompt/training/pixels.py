@@ -31,6 +31,7 @@ from img2prompt.training.grounding_targets import Targets, empty_targets, target
 
 logger = logging.getLogger(__name__)
 
+IN_PROCESS_ROWS = 64  # so few pictures are decoded before worker processes have started
 VERSION = 2  # of the layout below; another version is another cache
 
 
@@ -138,8 +139,9 @@ def _filled(
 ) -> Iterator[tuple[int, np.ndarray, Targets | None]]:
     """Fills the array shard by shard, in parallel; yields each one's first row and what `_fill` says."""
     starts = [int(start) for start in np.cumsum([0, *(shard["rows"] for shard in shards)])[:-1]]
-    if len(shards) == 1:
-        yield (0, *_fill(shards[0], images, 0, grid, shrink))
+    if len(shards) == 1 or sum(shard["rows"] for shard in shards) <= IN_PROCESS_ROWS:
+        for shard, start in zip(shards, starts, strict=True):
+            yield (start, *_fill(shard, images, start, grid, shrink))
         return
     # Fresh processes: a fork would copy the locks of torch's threads.
     context = multiprocessing.get_context("spawn")

@@ -6,6 +6,7 @@ import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -153,15 +154,20 @@ def _card(figure: Figure, card: Card, place: tuple[float, float, float, float], 
     text.set_xlim(0, 1)
     text.set_ylim(0, 1)
     plain: dict[str, Any] = {"va": "top", "ha": "left", "parse_math": False}  # a prompt may hold dollar signs
+    text.text(0, 1, f"{card.cosine:.3f}", fontsize=13, fontweight="bold", color=colour, **plain)
+    text.text(0.11, 0.985, shown(card.prompt, 68, 3), fontsize=9.5, color="black", linespacing=1.25, **plain)
+    text.text(0, 0.58, "nearest training prompts", fontsize=8, color=GREY, **plain)
+    for i, (prompt, cosine) in enumerate(card.nearest):
+        y = 0.48 - i * 0.17
+        text.text(0, y, f"{cosine:.3f}", fontsize=8.5, color=GREY, **plain)
+        text.text(0.11, y, shown(prompt, 76, 1), fontsize=8.5, color="#374151", **plain)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Writes a PNG."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph")  # shown as boxes
-        text.text(0, 1, f"{card.cosine:.3f}", fontsize=13, fontweight="bold", color=colour, **plain)
-        text.text(0.11, 0.985, shown(card.prompt, 68, 3), fontsize=9.5, color="black", linespacing=1.25, **plain)
-        text.text(0, 0.58, "nearest training prompts", fontsize=8, color=GREY, **plain)
-        for i, (prompt, cosine) in enumerate(card.nearest):
-            y = 0.48 - i * 0.17
-            text.text(0, y, f"{cosine:.3f}", fontsize=8.5, color=GREY, **plain)
-            text.text(0.11, y, shown(prompt, 76, 1), fontsize=8.5, color="#374151", **plain)
+        warnings.filterwarnings("ignore", message="Glyph")  # of a script that the font has not; shown as boxes
+        figure.savefig(path, format="png", dpi=110)
 
 
 def shown(text: str, width: int, lines: int) -> str:

@@ -19,7 +19,7 @@ from img2prompt.errors import ImageError
 from img2prompt.pairs.atomic import fresh_file, write_atomically
 from img2prompt.training.embedding_data import EmbeddingPairs
 from img2prompt.training.embedding_settings import EmbeddingBatch
-from img2prompt.training.plots import Card, draw_sheet, draw_training
+from img2prompt.training.plots import Card, draw_sheet, draw_training, save
 
 logger = logging.getLogger(__name__)
 
@@ -123,11 +123,11 @@ class Reports(Callback):
             cosines = np.array([cosine for _, cosine in self._seen.values()])
             figure = draw_training(self.history, cosines)
             with fresh_file(root / PLOTS) as fresh:
-                figure.savefig(fresh, format="png", dpi=110)
+                save(figure, fresh)
             if self.pictures and self._seen and isinstance(data, EmbeddingPairs):
                 figure = draw_sheet(*self._cards(data))
                 with fresh_file(root / SHEET) as fresh:
-                    figure.savefig(fresh, format="png", dpi=110)
+                    save(figure, fresh)
         except OSError as error:
             logger.warning("%s: no plots: %s", root, error)
         self._drawn, self._drawn_at = True, time.monotonic()
