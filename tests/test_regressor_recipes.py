@@ -73,7 +73,7 @@ def test_every_recipe_runs(recipe: str, pairs: dict[str, Path], tmp_path: Path) 
     more = [f"--data.{key}={json.dumps(data[key])}" for key in ("sources", "validation")]
     more += [f"--data.{key}.cache_folder={pairs['cache']}" for key in ("prompts", "pictures")]
     more += ["--data.batch_size=4", "--data.pictures.workers=0", f"--output={tmp_path / 'run'}", "--threads=1"]
-    more += ["--trainer.max_steps=2", "--trainer.accelerator=cpu", "--trainer.precision=32-true"]
+    more += ["--trainer.max_steps=2", "--trainer.accelerator=cpu"]
     more += ["--trainer.val_check_interval=2", "--model.model.compile=false", "--model.model.head_init=random"]
     if model.get("source"):
         first = new_regressor(RegressorConfig(TowerSpec(**TOWERS["transformers"]), "class"))

@@ -180,9 +180,9 @@ def test_a_small_set_can_be_learned_by_heart(pairs: dict[str, Path], tmp_path: P
     source = {"path": str(pairs["train"]), "prompt_column": "short", "limit": 8}
     still = {"crop": 1.0, "stretch": 0.0, "erase": 0.0, "colour": 0.0}
     recipe = write_recipe(tmp_path, pairs, data__sources=[source], data__pictures__augment=still, **changes)
-    assert train(recipe) == 0
+    assert train(recipe, "--model.optimiser.lr=8e-3") == 0
     cosines = logged(tmp_path / "run", "train/cosine")
-    assert float(cosines[99]) > 0.95 > 0.9 > float(cosines[24])
+    assert float(cosines[99]) > 0.9 > 0.6 > float(cosines[24])
 
 
 def test_the_probe_leaves_the_tower_alone_and_fine_tuning_moves_it(pairs: dict[str, Path], tmp_path: Path) -> None:

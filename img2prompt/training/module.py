@@ -38,8 +38,8 @@ class Training(LightningModule):
 
     @property
     def fused(self) -> bool:
-        """Whether the optimiser may move all weights in one call: not where gradients are scaled or shared out."""
-        return self.trainer.precision != "16-mixed"
+        """Whether the optimiser may move all weights in one call: Lightning clips no gradients then in mixed precision."""
+        return not str(self.trainer.precision).endswith("-mixed")
 
     @property
     def logs_now(self) -> bool:

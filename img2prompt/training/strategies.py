@@ -14,7 +14,7 @@ class Sharded(ModelParallelStrategy):
     """Weights, gradients and optimiser state shared out among all processes, on processors as on GPUs.
 
     Zhao et al. 2023, arXiv:2304.11277, in the version of torch's `fully_shard`, which keeps every parameter's shape:
-    weight decay goes by it. Checkpoints are those of a run in one process.
+    weight decay goes by it. The models in last/ and best/ are those of any run; a checkpoint goes on with fsdp only.
     """
 
     def __init__(self) -> None:
