@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from img2prompt.metrics import METRICS, auroc, bleu, bootstrap_interval, cosines, identical_share, mean_cosine
+from img2prompt.metrics import METRICS, auroc, bleu, bootstrap_interval, cider_d, cosines, identical_share, mean_cosine
 
 scores = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=20)
 captions = st.lists(st.sampled_from(["a red cat", "two dogs on a beach", "an oil painting of a tree"]), min_size=1)
@@ -42,6 +42,22 @@ def test_bleu_by_hand() -> None:
 
 def test_bleu_punishes_prompts_that_are_too_short() -> None:
     assert bleu(["the cat sat on"], [["the cat sat on the mat"]]) == pytest.approx(np.exp(1 - 6 / 4), abs=1e-6)
+
+
+def test_cider_by_hand() -> None:
+    # Of two pictures, "a" is in both (worth nothing), all else in one (worth ln 2). Words: found "red", "cat" of "red",
+    # "cat", "sat", lengths 2 / sqrt(2 * 3); pairs: "red cat" of "a red", "red cat", "cat sat"; longer phrases: none.
+    value = cider_d(["Red cat!", "x"], [["a red cat sat"], ["a dog"]])
+    penalty = np.exp(-(2**2) / (2 * 6**2))
+    assert value == pytest.approx(10 * penalty * (2 / 6**0.5 + 1 / 3**0.5) / 4 / 2, abs=1e-9)
+
+
+def test_cider_counts_what_is_said_twice_once() -> None:
+    references = [["a red cat on a mat"], ["two dogs in the snow"]]
+    once, thrice = (cider_d([text, ""], references) for text in ("a red cat on a mat", "red red red cat on a mat"))
+    assert thrice < once
+    assert cider_d(["a red cat on a mat"], references[:1]) == 0  # nothing is rarer than anything else
+    assert cider_d([], []) == 0
 
 
 def test_identical_share_by_hand() -> None:
@@ -88,6 +104,10 @@ def test_bootstrap_interval_repeats_and_narrows() -> None:
 EXAMPLES = {  # metric -> arguments of perfect and of worthless predictions
     "mean_cosine": (([[1, 2]], [[2, 4]]), ([[1, 2]], [[-1, -2]])),
     "bleu": ((["a red cat on a mat"], [["a red cat on a mat"]]), (["x"], [["a red cat on a mat"]])),
+    "cider_d": (
+        (["a red cat on mats", "two dogs in snow"], [["a red cat on mats"], ["two dogs in snow"]]),
+        (["x", "y"], [["a red cat on mats"], ["two dogs in snow"]]),
+    ),
     "identical_share": ((["a", "b"],), (["a", "a"],)),
     "auroc": (([1], [0]), ([0], [1])),
 }
@@ -106,3 +126,4 @@ def test_every_row_reaches_the_ends_of_its_range(name: str) -> None:
 def test_text_metrics_stay_in_range(prompts: list[str]) -> None:
     assert 0 <= identical_share(prompts) <= 1
     assert 0 <= bleu(prompts, [[prompts[0]]] * len(prompts)) <= 1 + 1e-6
+    assert 0 <= cider_d(prompts, [[prompts[0], "a dog"]] * len(prompts)) <= 10 + 1e-6

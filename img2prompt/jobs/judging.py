@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2prompt.jobs.reports import Report
-from img2prompt.metrics import bleu, bootstrap_interval, cosines, identical_share
+from img2prompt.metrics import bleu, bootstrap_interval, cider_d, cosines, identical_share
 from img2prompt.pairs.storybook.parse import Facts, facts_of
 from img2prompt.pairs.storybook.scene import Scene
 from img2prompt.pairs.storybook.score import score_prompts
@@ -106,6 +106,7 @@ def judge(
     metrics = {
         "mean_cosine": float(values.mean()),
         "bleu": bleu(prompts, [example.prompts for example in known]),
+        "cider_d": cider_d(prompts, [example.prompts for example in known]),
         "identical_share": identical_share(prompts),
         **_facts(pairs),
         **_confidence([prediction for _, prediction in pairs]),

@@ -68,10 +68,10 @@ def _draw_lengths(axes: Any, reports: Sequence[Report]) -> None:
     for i, report in enumerate(reports):
         groups = [(used.index(name), group) for name, group in report.by_length.items()]
         places = [place + (i - (len(reports) - 1) / 2) * width for place, _ in groups]
-        bars = axes.bar(places, [group.mean_cosine for _, group in groups], width, label=report.label, alpha=0.7)
+        bars = axes.bar(places, [group.mean_cosine for _, group in groups], width, alpha=0.6)
         axes.bar_label(bars, [f"n={group.images}" for _, group in groups], fontsize=7)
     axes.set_xticks(range(len(used)), used, fontsize=8)
-    axes.set(ylabel="mean cosine", title="By length of the true prompt")
+    axes.set(ylabel="mean cosine", title="By length of the true prompt, the same colours")
     axes.margins(y=0.12)
     _finish(axes)
 
@@ -87,6 +87,7 @@ def _draw_strip(figure: Any, report: Report, strip: Sequence[Image]) -> None:
     for axes, *case in zip(figure.subplots(1, WORST), report.worst, strip, strict=False):
         row, image = case
         axes.imshow(image)
+        axes.set_anchor("N")
         axes.set_title(f"{row['cosine']:.3f}", fontsize=10)
         said = f"said: {_short(row['prompt'])}" if "prompt" in row else f"near: {_short(row['nearest'])}"
         words = "\n".join(
@@ -100,4 +101,4 @@ def _draw_strip(figure: Any, report: Report, strip: Sequence[Image]) -> None:
 
 def _short(text: str) -> str:
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]} ..."
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS].rstrip()}..."

@@ -18,6 +18,7 @@ MOST_GROUPS = 12  # lines of groups in the table; JSON holds all
 ROWS: dict[str, tuple[str, str]] = {  # metric -> its line in the table and how its value is written
     "mean_cosine": ("MiniLM cosine, mean", "{:.3f}"),
     "bleu": ("BLEU-4", "{:.3f}"),
+    "cider_d": ("CIDEr-D, of 10", "{:.2f}"),
     "identical_share": ("identical prompts", "{:.1%}"),
     "object_precision": ("object precision", "{:.3f}"),
     "object_recall": ("object recall", "{:.3f}"),
