@@ -48,8 +48,9 @@ class EnsembleSpec:
     @property
     def weights(self) -> Array:
         """(M,), from 0 on, summing to 1."""
-        weights = np.array([member.weight for member in self.members])
-        return weights / weights.sum()
+        weights: Array = np.array([member.weight for member in self.members])
+        weights /= weights.sum()
+        return weights
 
 
 def read_ensemble(path: str | os.PathLike[str]) -> EnsembleSpec:
@@ -206,7 +207,8 @@ def fit_weights(embs: NDArray[Any], targets: NDArray[Any]) -> Array:
         return -float(cosines.mean()), -gradient
 
     starts = [np.full(count, 1 / count), *np.eye(count)]
-    best, least = starts[0], loss(starts[0])[0]
+    best: Array = starts[0]
+    least = loss(best)[0]
     for start in starts:
         found = minimize(
             loss,

@@ -109,7 +109,7 @@ def search(index: Any, features: NDArray[np.float32], k: int) -> tuple[NDArray[n
     cosines, rows = index.search(asked, k)
     short = (rows < 0).any(axis=1)  # (B,), the probed lists held fewer than k rows
     if short.any():
-        everywhere = faiss.SearchParametersIVF(nprobe=index.nlist)
+        everywhere = faiss.SearchParametersIVF(nprobe=index.nlist)  # type: ignore[call-arg]
         cosines[short], rows[short] = index.search(asked[short], k, params=everywhere)
     order = np.lexsort((rows, -cosines), axis=1)
     return np.take_along_axis(cosines, order, 1).clip(-1, 1), np.take_along_axis(rows, order, 1)

@@ -16,7 +16,7 @@ from img2prompt import presets
 from img2prompt.errors import PresetError
 from img2prompt.models.coca import LoadedCoca, encode_images, load_coca
 from img2prompt.models.decoding_cache import CachedDecoder
-from img2prompt.models.generation import fast_dtype
+from img2prompt.models.devices import fast_dtype
 from img2prompt.models.regressor import EmbeddingRegressor, Regressor, is_regressor, load_regressor
 from img2prompt.models.towers import TOWERS, Tower, TowerSpec, build_tower
 

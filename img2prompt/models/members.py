@@ -14,7 +14,8 @@ from img2prompt import presets
 from img2prompt.models.bank import TEMPERATURE, Bank, K
 from img2prompt.models.coca import load_coca
 from img2prompt.models.features import FeatureEncoder, find_regressor, fingerprint_of, load_features
-from img2prompt.models.generation import CocaCaptioner, fast_dtype
+from img2prompt.models.devices import fast_dtype
+from img2prompt.models.generation import CocaCaptioner
 from img2prompt.models.member_specs import MemberSpec
 from img2prompt.models.regressor import EmbeddingRegressor, load_regressor
 from img2prompt.models.sentence import SentenceEncoder
@@ -95,7 +96,8 @@ class CaptionerMember:
             means[i] = weights @ flat[first : first + len(row)]
             first += len(row)
         lengths = np.linalg.norm(means, axis=1, keepdims=True)
-        return (means / np.maximum(lengths, 1e-12)).astype(np.float32)
+        unit: NDArray[np.float32] = (means / np.maximum(lengths, 1e-12)).astype(np.float32)
+        return unit
 
 
 class BankMember:
