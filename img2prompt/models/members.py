@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from img2prompt import presets
 from img2prompt.models.bank import TEMPERATURE, Bank, K
 from img2prompt.models.coca import load_coca
-from img2prompt.models.features import FeatureEncoder, find_regressor, fingerprint_of, load_features
 from img2prompt.models.devices import fast_dtype
+from img2prompt.models.features import FeatureEncoder, find_regressor, fingerprint_of, load_features
 from img2prompt.models.generation import CocaCaptioner
 from img2prompt.models.member_specs import MemberSpec
 from img2prompt.models.regressor import EmbeddingRegressor, load_regressor
