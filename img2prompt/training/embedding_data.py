@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import sys
@@ -25,7 +24,7 @@ from img2prompt.training.data import PlannedBatches
 from img2prompt.training.decoding import DecodingLoader
 from img2prompt.training.embedding_settings import EmbeddingBatch, Pictures, Prompts, Validation
 from img2prompt.training.embedding_targets import default_folder as targets_folder
-from img2prompt.training.embedding_targets import embeddings_of
+from img2prompt.training.embedding_targets import embeddings_of, first_alone
 from img2prompt.training.pair_table import PairSource, PairTable, read_table, told
 from img2prompt.training.pixels import default_folder
 from img2prompt.training.plan import Mixture, Planned
@@ -85,7 +84,7 @@ class EmbeddingPairs(LightningDataModule):
             DataError, ConfigError: a source is unusable; the message says which and why.
             OutputError: a cache cannot be written.
         """
-        with self._first_alone():
+        with first_alone(self.trainer):
             if not self._tables:
                 self._read()
             folder = self.pictures.cache_folder or default_folder()
@@ -117,10 +116,13 @@ class EmbeddingPairs(LightningDataModule):
 
     def _targets(self, table: PairTable) -> NDArray[np.float32]:
         """(N,D) float32; the encoder is needed only for what is not on disk yet."""
-        encoder = self.encoder = self.encoder or SentenceEncoder(self.prompts.model, self.prompts.device)
-        self.dimensions = encoder.dimensions
-        name = getattr(encoder, "fingerprint", encoder.name)
-        return embeddings_of(table.prompts, name, encoder.encode_many, self._folder(), self.dimensions)
+        settings = self.prompts
+        if self.encoder is None:
+            kept = "default" if settings.cache_folder is None else settings.cache_folder / "sentences"
+            self.encoder = SentenceEncoder(settings.model, settings.device, cache=kept)
+        self.dimensions = self.encoder.dimensions
+        name = f"{self.encoder.fingerprint} {self.encoder.precision}"
+        return embeddings_of(table.prompts, name, self.encoder.encode_many, self._folder(), self.dimensions)
 
     def _folder(self) -> Path:
         return self.prompts.cache_folder or targets_folder()
@@ -132,19 +134,6 @@ class EmbeddingPairs(LightningDataModule):
             root.mkdir(parents=True, exist_ok=True)
             write_atomically(root / "leakage.json", (json.dumps(self.leakage, indent=1) + "\n").encode())
             print(embedding_split.line(self.leakage), file=sys.stderr, flush=True)
-
-    @contextlib.contextmanager
-    def _first_alone(self) -> Iterator[None]:
-        """The first process of a machine makes the caches, the others find them."""
-        trainer = self.trainer
-        if trainer is None or trainer.world_size == 1:
-            yield
-            return
-        if trainer.local_rank != 0:
-            trainer.strategy.barrier("embedding pairs")
-        yield
-        if trainer.local_rank == 0:
-            trainer.strategy.barrier("embedding pairs")
 
     def _unique_tables(self) -> list[PairTable]:
         return list({id(table): table for table in self._tables.values()}.values())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +24,23 @@ UNIT_ERROR = 1e-3  # how far a stored row's length may be from 1
 def default_folder() -> Path:
     """Where targets lie unless the recipe names another place."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "img2prompt" / "targets"
+
+
+@contextlib.contextmanager
+def first_alone(trainer: Any) -> Iterator[None]:
+    """The first process of a machine goes ahead and makes the caches; the others wait and then find them.
+
+    Args:
+        trainer: Lightning's, or None.
+    """
+    if trainer is None or trainer.world_size == 1:
+        yield
+        return
+    if trainer.local_rank != 0:
+        trainer.strategy.barrier("caches")
+    yield
+    if trainer.local_rank == 0:
+        trainer.strategy.barrier("caches")
 
 
 def key_of(name: str, texts: Sequence[str]) -> str:

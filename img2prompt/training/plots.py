@@ -59,7 +59,7 @@ def draw_training(history: Sequence[Mapping[str, Any]], cosines: NDArray[np.floa
     _curve(rate, history, "lr", BLUE, "highest (head)", smooth=False)
     lowest = [record for record in history if record.get("lr_lowest") != record.get("lr")]
     _curve(rate, lowest, "lr_lowest", ORANGE, "lowest", smooth=False)
-    rate.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3))
+    rate.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     rate.set_ylim(bottom=0)
     for axes in (loss, rate):
         if len(axes.get_lines()) > 1:
@@ -120,7 +120,8 @@ def _histogram(axes: Axes, cosines: NDArray[np.float64]) -> None:
         axes.axvline(value, color=ORANGE, linestyle=style, linewidth=1.6, label=f"{name} {value:.3f}")
     axes.set_xlim(low, 1)
     axes.set_title(f"{len(cosines):,} pictures", loc="right", fontsize=10, color=GREY)
-    axes.legend(frameon=False, loc="upper left")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.legend(frameon=False, loc="upper left" if cosines.mean() > (1 + low) / 2 else "upper right")
 
 
 def draw_sheet(best: Sequence[Card], worst: Sequence[Card]) -> Figure:
@@ -154,13 +155,15 @@ def _card(figure: Figure, card: Card, place: tuple[float, float, float, float], 
     text.set_xlim(0, 1)
     text.set_ylim(0, 1)
     plain: dict[str, Any] = {"va": "top", "ha": "left", "parse_math": False}  # a prompt may hold dollar signs
-    text.text(0, 1, f"{card.cosine:.3f}", fontsize=13, fontweight="bold", color=colour, **plain)
-    text.text(0.11, 0.985, shown(card.prompt, 68, 3), fontsize=9.5, color="black", linespacing=1.25, **plain)
+    text.text(
+        0, 1, f"{card.cosine:.3f}".replace("-", "\N{MINUS SIGN}"), fontsize=13, fontweight="bold", color=colour, **plain
+    )
+    text.text(0.14, 0.985, shown(card.prompt, 66, 3), fontsize=9.5, color="black", linespacing=1.25, **plain)
     text.text(0, 0.58, "nearest training prompts", fontsize=8, color=GREY, **plain)
     for i, (prompt, cosine) in enumerate(card.nearest):
         y = 0.48 - i * 0.17
         text.text(0, y, f"{cosine:.3f}", fontsize=8.5, color=GREY, **plain)
-        text.text(0.11, y, shown(prompt, 76, 1), fontsize=8.5, color="#374151", **plain)
+        text.text(0.14, y, shown(prompt, 74, 1), fontsize=8.5, color="#374151", **plain)
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -203,7 +203,7 @@ def measure_training(options: argparse.Namespace, folder: Path) -> dict[str, lis
     for i in range(options.repeats + 1):  # what happens once a run; the first warms up
         emb = timed(seconds, "once: plain, targets ready", lambda: encoder.encode(texts, show_progress_bar=False))
         data = our_data(options, folder, folder / f"cache-{i}")
-        data.encoder = SentenceEncoder(data.prompts.model, cache=None)
+        data.encoder = SentenceEncoder(data.prompts.model)
         timed(seconds, "once: img2prompt", lambda data=data: data.prepare(224))
     ready = [(path, target) for (path, _), target in zip(pairs, torch.as_tensor(emb), strict=True)]
     others = {"plain": Plain(options, pairs, encoder), "plain, targets ready": Plain(options, ready)}
