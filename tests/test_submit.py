@@ -211,6 +211,14 @@ def test_the_sample_decides_the_order_and_what_is_asked_for(folder: Path, sample
 # The run
 
 
+def test_python_m_is_the_same_command(folder: Path, tmp_path: Path) -> None:
+    """Where console scripts are not on the path: from any folder, with the exit code and one line for an error."""
+    command = [sys.executable, "-m", "img2prompt", "submit", str(folder), "--output", "no/such/folder/s.csv"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PATH": ""})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "img2prompt: no/such/folder/s.csv: there is no folder no/such/folder\n"
+
+
 @pytest.mark.usefixtures("no_network")
 def test_the_verb_from_end_to_end(
     folder: Path, sample: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

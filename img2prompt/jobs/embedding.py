@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2prompt.errors import ConfigError, ImageError, ModelError, PresetError
+from img2prompt.jobs.options import number
 from img2prompt.pairs.images import DEFAULT_LIMITS, Source
 from img2prompt.presets import PRESETS, companion
 from img2prompt.reading import Reader
@@ -44,11 +45,18 @@ class Embedder:
 
 
 def add_embedder_options(parser: argparse.ArgumentParser) -> None:
-    """--regressor and --ensemble, beside --preset of `add_model_options`."""
+    """--regressor, --ensemble and --rank, beside --preset of `add_model_options`."""
     parser.add_argument(
         "--regressor", metavar="FOLDER", help="a regressor's folder (runs/NAME/best), or a preset's name"
     )
     parser.add_argument("--ensemble", type=Path, metavar="FILE", help="a file that `img2prompt ensemble fit` wrote")
+    parser.add_argument(
+        "--rank",
+        type=number(int, 1, 64),
+        metavar="N",
+        help="captions to choose the prompt from (default: as many as the preset's weights were fitted for;"
+        " 1: the captioner's own choice, faster)",
+    )
 
 
 def chosen(options: argparse.Namespace) -> str:
@@ -104,11 +112,11 @@ def _captioner(options: argparse.Namespace) -> Embedder:
     from img2prompt.models.sentence import SentenceEncoder
     from img2prompt.predictor import Predictor
 
-    predictor = Predictor.from_preset(options.preset, device=options.device)
+    predictor = Predictor.from_preset(options.preset, device=options.device, rank=options.rank)
     located = predictor.located
     assert located is not None  # from_preset found a model
     folder = companion(located.preset)
-    regressor = None if folder is None else _load(folder, options)[0]
+    regressor = predictor.rater.models.regressor  # the preset's own, by which candidates are ranked as well
     asked = {name: getattr(options, name) for name in ("candidates", "style", "seed")}
     model = CaptionEmbedder(predictor, SentenceEncoder(), regressor, **asked)
     return Embedder(located.name, (located.folder,) if folder is None else (located.folder, folder), model)

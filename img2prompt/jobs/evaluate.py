@@ -117,7 +117,8 @@ def _of_captions(options: argparse.Namespace) -> Scorer:
     from img2prompt.models.sentence import SentenceEncoder
     from img2prompt.predictor import Predictor
 
-    predictor, encoder = Predictor.from_preset(options.preset, device=options.device), SentenceEncoder()
+    predictor = Predictor.from_preset(options.preset, device=options.device, rank=options.rank)
+    encoder = SentenceEncoder()
 
     def run(data: datasets.Dataset, some: Sequence[Example]) -> Iterator[Prediction | Failed]:
         return predictor.predict_many(
