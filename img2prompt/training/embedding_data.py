@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from img2prompt.errors import ConfigError, DataError
 from img2prompt.models.sentence import SentenceEncoder
 from img2prompt.pairs.atomic import write_atomically
+from img2prompt.pairs.split import leakage
 from img2prompt.training import embedding_split
 from img2prompt.training.augment import augment
 from img2prompt.training.data import PlannedBatches
@@ -128,12 +129,16 @@ class EmbeddingPairs(LightningDataModule):
         return self.prompts.cache_folder or targets_folder()
 
     def _report_leakage(self) -> None:
-        self.leakage = embedding_split.report(self.targets("train"), self.targets("validation"))
+        """In the run folder and in a line for people."""
+        found = leakage(self.targets("train"), self.targets("validation"))
+        texts = self.texts("validation"), self.texts("train")
+        near = [{"validation": texts[0][i], "training": texts[1][j], "cosine": cosine} for i, j, cosine in found.worst]
+        self.leakage = {**found.to_dict(), "training_rows": len(texts[1]), "worst": near}
         if self.trainer is not None and self.trainer.is_global_zero:
             root = Path(self.trainer.default_root_dir)
             root.mkdir(parents=True, exist_ok=True)
             write_atomically(root / "leakage.json", (json.dumps(self.leakage, indent=1) + "\n").encode())
-            print(embedding_split.line(self.leakage), file=sys.stderr, flush=True)
+            print(f"leakage: {found}", file=sys.stderr, flush=True)
 
     def _unique_tables(self) -> list[PairTable]:
         return list({id(table): table for table in self._tables.values()}.values())

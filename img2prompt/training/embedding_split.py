@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from img2prompt.errors import ConfigError
+from img2prompt.pairs.split import clusters, split
 from img2prompt.training.embedding_settings import Validation
 from img2prompt.training.embedding_targets import kept
 from img2prompt.training.pair_table import PairTable
-
-THRESHOLDS = (0.8, 0.9, 0.95, 0.99)
 
 
 def held_out(
@@ -35,15 +32,15 @@ def held_out(
     Raises:
         ConfigError: the share leaves nothing to train or to validate on.
     """
-    from img2prompt.pairs.split import split
-
     if not 0 < settings.share < 1:
         raise ConfigError(f"data.validation.share {settings.share}: choose between 0 and 1, or give validation.sources")
     rows = np.flatnonzero(table.good)
     labels = _labels(np.asarray(emb[rows]), settings.threshold, folder)  # (M,)
     labels = joined(labels, [table.images[row] for row in rows])
     chosen = np.zeros(len(table), bool)
-    chosen[rows] = split(labels, settings.share, seed, strata=table.source[rows])
+    # With several sources each gives its share; with one, rows keep their sides when others are added.
+    strata = table.source[rows].tolist() if len(table.sets) > 1 else None
+    chosen[rows] = split(labels, settings.share, seed, strata, [table.prompts[row] for row in rows])
     if not 0 < chosen.sum() < len(rows):
         raise ConfigError(
             f"data.validation: cannot hold out {settings.share:g} of {len(rows)} rows in {labels.max() + 1} clusters "
@@ -53,8 +50,6 @@ def held_out(
 
 
 def _labels(emb: NDArray[np.float32], threshold: float, folder: Path) -> NDArray[np.int64]:
-    from img2prompt.pairs.split import clusters
-
     def wrong(found: np.ndarray) -> str:
         fits = found.shape == (len(emb),) and found.dtype == np.int64
         return "" if fits else f"holds {found.shape} {found.dtype}, not {(len(emb),)} int64"
@@ -88,21 +83,3 @@ def joined(labels: NDArray[np.int64], images: list[str | None]) -> NDArray[np.in
     edges = coo_array((np.ones(len(known), np.int8), (labels[known], count + pictures)), shape=(size, size))
     _, parts = connected_components(edges.tocsr(), directed=False)
     return np.unique(parts[:count], return_inverse=True)[1][labels].astype(np.int64)
-
-
-def report(train: NDArray[np.float32], validation: NDArray[np.float32]) -> dict[str, Any]:
-    """How near the training prompts come to the validation prompts, as plain data for leakage.json.
-
-    Args:
-        train: (N,D) embeddings of the training prompts.
-        validation: (M,D) of the validation prompts.
-    """
-    from img2prompt.pairs.split import leakage
-
-    found = leakage(train, validation, THRESHOLDS)
-    return found if isinstance(found, dict) else dataclasses.asdict(found)
-
-
-def line(found: dict[str, Any]) -> str:
-    """The report in one line for people."""
-    return f"leakage: {found}"

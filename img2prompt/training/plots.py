@@ -47,6 +47,7 @@ def draw_training(history: Sequence[Mapping[str, Any]], cosines: NDArray[np.floa
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 8), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr]  # inches
     ((loss, cosine), (histogram, rate)) = figure.subplots(2, 2)
     for axes, title in ((loss, "Loss"), (cosine, "Validation cosine"), (rate, "Learning rate")):
         _style(axes, title)
