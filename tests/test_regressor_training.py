@@ -347,8 +347,9 @@ def test_two_processes_do_what_one_does(strategy: str, pairs: dict[str, Path], t
     a, b = (load_regressor(tmp_path / name / "run/last").state_dict() for name in ("one", "two"))
     for key in a:  # half the batch each: together the same gradient
         torch.testing.assert_close(a[key], b[key], atol=2e-4, rtol=1e-3, msg=lambda m, key=key: f"{key}: {m}")
-    scores = [logged(tmp_path / name / "run", "val/cosine") for name in ("one", "two")]
-    assert all(float(scores[0][s]) == pytest.approx(float(scores[1][s]), abs=1e-3) for s in scores[0])
+    for name, count in (("train/loss", 6), ("train/batch", 6), ("val/cosine", 2)):
+        first, second = ({s: float(v) for s, v in logged(tmp_path / n / "run", name).items()} for n in ("one", "two"))
+        assert first == pytest.approx(second, abs=1e-3) and len(first) == count, name
     lines = [json.loads(line) for line in (tmp_path / "two/run/metrics.jsonl").read_text().splitlines()]
     assert len([line for line in lines if "val/cosine" in line]) == 2
     done = several(two, strategy, "--resume", "--trainer.max_steps=8")

@@ -38,7 +38,7 @@ class Training(LightningModule):
 
     @property
     def fused(self) -> bool:
-        """Whether the optimiser may move all weights in one call: Lightning clips no gradients then in mixed precision."""
+        """Whether the optimiser may move all weights in one call; Lightning clips none of its gradients if mixed."""
         return not str(self.trainer.precision).endswith("-mixed")
 
     @property

@@ -172,9 +172,10 @@ class RegressorTraining(Training):
         predicted, parts, total = self._judged(batch, self.probing)
         self.check(total, parts, batch.number)
         if self.logs_now:
-            self.log_dict({f"train/loss_{name}": value.detach() for name, value in parts.items()})
             cosine = (predicted.detach() * batch.targets).sum(1).mean()
-            self.log_dict({"train/loss": total.detach(), "train/cosine": cosine, "train/batch": float(batch.number)})
+            values: dict[str, Any] = {f"loss_{name}": value.detach() for name, value in parts.items()}
+            values |= {"loss": total.detach(), "cosine": cosine, "batch": float(batch.number)}
+            self.log_dict({f"train/{name}": value for name, value in values.items()}, sync_dist=True)
         self.trainer.datamodule.next_batch = batch.number + 1  # type: ignore[attr-defined]
         return total
 
