@@ -124,34 +124,36 @@ UNFITTED = Ranking(
 )
 
 
-def fit_weights(scores: Sequence[Array], gains: Sequence[Array], ridge: float = 1e-6) -> Array:
+def fit_weights(scores: Sequence[Array], gains: Sequence[Array], worth: float = 0.01) -> Array:
     """Weights that foretell, by least squares, how much better a candidate is than its picture's average one.
 
-    None is negative: each score is known to be better when higher. The optimum is the plain solution for the columns
-    that keep a positive weight, so all sets of the few columns are tried.
+    None is negative: each score is known to be better when higher. The columns are few, so all sets of them are tried;
+    of those that foretell nearly as much as the best one the smallest is taken: a score that adds nothing costs time.
 
     Args:
         scores: a picture each, (n,K).
         gains: a picture each, (n,): the cosine of each candidate to the true prompt.
-        ridge: share of a column's variance that is added to it, for columns that say the same.
+        worth: share of what is foretold that a score must add.
 
     Returns:
-        (K,) weights, in cosine a unit of the score.
+        (K,) weights, in cosine a unit of the score; all 0 when no score foretells anything.
     """
     x = np.concatenate([rows - rows.mean(axis=0) for rows in scores]).astype(np.float64)  # (N,K)
     y = np.concatenate([row - row.mean() for row in gains]).astype(np.float64)  # (N,)
-    products = x.T @ x
-    products += np.diag(ridge * np.diag(products) + 1e-12)
-    pulls, count = x.T @ y, x.shape[1]
-    best, least = np.zeros(count), 0.0  # what is left of the squares, but for a constant
+    products, pulls, count = x.T @ x, x.T @ y, x.shape[1]
+    products += np.diag(1e-6 * np.diag(products) + 1e-12)  # for columns that say the same
+    found = [(0.0, np.zeros(count))]  # squares foretold, weights; the smaller sets come first
     for size in range(1, count + 1):
         for kept in map(list, itertools.combinations(range(count), size)):
             some = np.linalg.solve(products[np.ix_(kept, kept)], pulls[kept])
-            left = -float(some @ pulls[kept])
-            if (some >= 0).all() and left < least:
-                best, least = np.zeros(count), left
-                best[kept] = some
-    return best
+            if (some > 0).all():
+                weights = np.zeros(count)
+                weights[kept] = some
+                found.append((float(some @ pulls[kept]), weights))
+    most = max(foretold for foretold, _ in found)
+    enough = [(foretold, weights) for foretold, weights in found if foretold >= (1 - worth) * most]
+    fewest = min(np.count_nonzero(weights) for _, weights in enough)
+    return max(((f, w) for f, w in enough if np.count_nonzero(w) == fewest), key=lambda pair: pair[0])[1]
 
 
 def chosen(scores: Sequence[Mapping[str, Array]], weights: Weights) -> list[int]:
