@@ -138,7 +138,7 @@ def embedded(embedder: Embedder, sources: Iterable[Source], batch_size: int) -> 
     opened = Reader(DEFAULT_LIMITS, metadata=False).open_many(sources, 2 * batch_size)
     while group := list(itertools.islice(opened, batch_size)):
         images = [o.image for o in group if o.image is not None]
-        rows = iter(embedder.model.embed_many(images) if images else ())
+        rows: Iterator[NDArray[np.float32]] = iter(embedder.model.embed_many(images) if images else ())
         for o in group:
             if o.error is not None:
                 reason = o.error.reason if isinstance(o.error, ImageError) else str(o.error)
@@ -182,7 +182,8 @@ class CaptionEmbedder:
         if self.regressor is None:
             return emb
         both = emb + self.regressor.embed_many(images)  # (B,D)
-        return both / np.linalg.norm(both, axis=1, keepdims=True)
+        unit: NDArray[np.float32] = both / np.linalg.norm(both, axis=1, keepdims=True)
+        return unit
 
 
 def _prompt(row: Prediction | Failed) -> str:

@@ -84,8 +84,7 @@ def _finish(axes: Any) -> None:
 
 def _draw_strip(figure: Any, report: Report, strip: Sequence[Image]) -> None:
     figure.suptitle(f"worst of {report.label}", fontsize=11)
-    for axes, *case in zip(figure.subplots(1, WORST), report.worst, strip, strict=False):
-        row, image = case
+    for axes, row, image in zip(figure.subplots(1, WORST), report.worst, strip, strict=False):
         axes.imshow(image)
         axes.set_anchor("N")
         axes.set_title(f"{row['cosine']:.3f}", fontsize=10)

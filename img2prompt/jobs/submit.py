@@ -101,7 +101,7 @@ def _embed(partial: Partial, targets: Sequence[Target], embedder: Embedder, batc
     Raises:
         ModelError: the model does not give what a submission holds.
     """
-    todo = np.flatnonzero(~partial.done)
+    todo: list[int] = np.flatnonzero(~partial.done).tolist()
     rows = embedded(embedder, (targets[i].source for i in todo), batch_size)
     failed: list[Failed] = []
     for index, row in zip(todo, track(rows, total=len(todo), unit="picture"), strict=True):
@@ -110,7 +110,7 @@ def _embed(partial: Partial, targets: Sequence[Target], embedder: Embedder, batc
         elif row.shape != (DIMENSIONS,):
             raise ModelError(f"{embedder.name}: gives {len(row)} numbers a picture; a submission has {DIMENSIONS}")
         else:
-            partial.put(int(index), row)
+            partial.put(index, row)
     return failed
 
 
