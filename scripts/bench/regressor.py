@@ -5,12 +5,14 @@
 The plain loop is what notebooks for "image to prompt" do: a DataLoader with 2 workers that opens each picture with
 Pillow and transforms it with torchvision in every epoch, float32, CosineEmbeddingLoss, AdamW, one `SentenceTransformer.
 encode` a batch in the collator ("plain"), or targets computed beforehand ("plain, targets ready"). Ours is
-`RegressorTraining` on `EmbeddingPairs` under Lightning, decode and targets included, in float32 and in bf16-mixed. All
-train the same timm tower with random weights on the same JPEG files at the same batch size.
+`RegressorTraining` on `EmbeddingPairs` under Lightning, decode and targets included: in float32 as it is, compiled, and
+on a processor with matrix units in bfloat16. All train the same timm tower with random weights on the same JPEG files
+at the same batch size.
 
 Training is timed in rounds of one epoch, taken in turn. What happens only once is timed too: our decoding ahead and
 targets before the first epoch, and the targets of the plain loop where they are ready. "pictures_per_s" is over a run
-of --epochs epochs, everything included; "steady" is an epoch by itself. Loading models counts for nobody.
+of --epochs epochs, everything included but for loading models and compiling: the first round of every side, in which
+that happens, is not counted (its seconds are the first of each list). "steady" is an epoch by itself.
 """
 
 from __future__ import annotations
@@ -47,9 +49,13 @@ from img2prompt.training.pair_table import PairSource
 from img2prompt.training.regressor import RegressorTraining
 from img2prompt.training.settings import RegressorModel
 
-IMAGE_PX = 512  # of the files
+FILE_PX = 512
 LR = 1e-4
-PRECISIONS = {"img2prompt float32": "32-true", "img2prompt bf16": "bf16-mixed"}
+WAYS: dict[str, tuple[str, bool]] = {  # of ours: precision, compiled
+    "img2prompt": ("32-true", False),
+    "img2prompt compiled": ("32-true", True),
+    "img2prompt bf16": ("bf16-mixed", False),
+}
 
 
 def write_pairs(folder: Path, seed: int, count: int) -> Path:
@@ -59,7 +65,7 @@ def write_pairs(folder: Path, seed: int, count: int) -> Path:
     with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "prompt"])
-        for i, row in enumerate(StorybookRows(seed, image_px=IMAGE_PX)(range(count))):
+        for i, row in enumerate(StorybookRows(seed, image_px=FILE_PX)(range(count))):
             (folder / f"{i}.jpg").write_bytes(row["image"])
             writer.writerow([f"{i}.jpg", row["prompt"]])
     return table
@@ -100,6 +106,12 @@ class EncodingCollator:
         return torch.stack(images), torch.as_tensor(self.encoder.encode(list(texts), show_progress_bar=False))
 
 
+def plain_model(options: argparse.Namespace) -> nn.Module:
+    """The tower with a linear head, as timm makes it."""
+    model: nn.Module = timm.create_model(options.tower, num_classes=384, img_size=options.image_px)
+    return model
+
+
 class Plain:
     """The notebooks' training loop.
 
@@ -111,10 +123,9 @@ class Plain:
 
     def __init__(self, options: argparse.Namespace, pairs: list[tuple[Path, Any]], encoder: Any = None) -> None:
         torch.manual_seed(0)
-        self.model = timm.create_model(options.tower, num_classes=384)
-        px = self.model.default_cfg["input_size"][-1]
+        self.model = plain_model(options)
         collate = None if encoder is None else EncodingCollator(encoder)
-        images = PlainImages(pairs, px, train=True)
+        images = PlainImages(pairs, options.image_px, train=True)
         size = options.batch_size
         self.loader = DataLoader(images, size, shuffle=True, num_workers=2, drop_last=True, collate_fn=collate)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=LR)
@@ -177,14 +188,19 @@ def our_data(options: argparse.Namespace, folder: Path, cache: Path) -> Embeddin
     )
 
 
+def our_tower(options: argparse.Namespace) -> TowerSpec:
+    """The same tower."""
+    return TowerSpec("timm", options.tower, image_px=options.image_px)
+
+
 def train_ours(options: argparse.Namespace, folder: Path, name: str, others: dict[str, Plain], seconds: Any) -> None:
     """Rounds of ours in one precision, in turn with the others."""
     steps = options.images // options.batch_size
-    module = RegressorTraining(
-        RegressorModel(TowerSpec("timm", options.tower), pooling="class"), optimiser=Optimiser(lr=LR, warmup_steps=1)
-    )
+    precision, compiled = WAYS[name]
+    settings = RegressorModel(our_tower(options), pooling="class", compile=compiled)
+    module = RegressorTraining(settings, optimiser=Optimiser(lr=LR, warmup_steps=1))
     trainer = Trainer(
-        accelerator="cpu", precision=PRECISIONS[name], max_steps=steps * (options.repeats + 1), max_epochs=-1,  # type: ignore[arg-type]
+        accelerator="cpu", precision=precision, max_steps=steps * (options.repeats + 1), max_epochs=-1,  # type: ignore[arg-type]
         default_root_dir=folder / "run", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False, gradient_clip_val=1.0, limit_val_batches=0,
         callbacks=[Rounds(steps, others, seconds, name)],
@@ -204,10 +220,10 @@ def measure_training(options: argparse.Namespace, folder: Path) -> dict[str, lis
         emb = timed(seconds, "once: plain, targets ready", lambda: encoder.encode(texts, show_progress_bar=False))
         data = our_data(options, folder, folder / f"cache-{i}")
         data.encoder = SentenceEncoder(data.prompts.model)
-        timed(seconds, "once: img2prompt", lambda data=data: data.prepare(224))
+        timed(seconds, "once: img2prompt", lambda data=data: data.prepare(options.image_px))
     ready = [(path, target) for (path, _), target in zip(pairs, torch.as_tensor(emb), strict=True)]
     others = {"plain": Plain(options, pairs, encoder), "plain, targets ready": Plain(options, ready)}
-    for name in PRECISIONS:
+    for name in options.ways:
         train_ours(options, folder, name, others, seconds)
     return seconds
 
@@ -216,10 +232,10 @@ def measure_inference(options: argparse.Namespace, folder: Path) -> dict[str, li
     """Seconds to embed all pictures, in turn."""
     seconds: dict[str, list[float]] = {}
     paths = [path for path, _ in read_pairs(folder / "train" / "pairs.csv")]
-    model = new_regressor(RegressorConfig(TowerSpec("timm", options.tower), pooling="class"))
+    model = new_regressor(RegressorConfig(our_tower(options), pooling="class"))
     ours = Embedder("ours", (), EmbeddingRegressor(model, options.batch_size))
-    plain = timm.create_model(options.tower, num_classes=384).eval()
-    images = PlainImages([(path, 0) for path in paths], plain.default_cfg["input_size"][-1], train=False)
+    plain = plain_model(options).eval()
+    images = PlainImages([(path, 0) for path in paths], options.image_px, train=False)
     loader = DataLoader(images, options.batch_size, num_workers=2)
 
     def theirs() -> list[Tensor]:
@@ -239,10 +255,10 @@ def rates(options: argparse.Namespace, seconds: dict[str, list[float]]) -> dict[
     """Pictures a second by side, over a whole run and in an epoch by itself."""
     middle = {name: statistics.median(times[1:]) for name, times in seconds.items()}  # the first allocates
     seen = options.images // options.batch_size * options.batch_size
-    once = dict.fromkeys(PRECISIONS, middle["once: img2prompt"])
+    once = dict.fromkeys(options.ways, middle["once: img2prompt"])
     once["plain, targets ready"] = middle["once: plain, targets ready"]
     found = {}
-    for name in (*PRECISIONS, "plain", "plain, targets ready"):
+    for name in (*options.ways, "plain", "plain, targets ready"):
         whole = once.get(name, 0.0) + options.epochs * middle[name]
         found[name] = {"pictures_per_s": options.epochs * seen / whole, "steady": seen / middle[name]}
     return found
@@ -251,11 +267,14 @@ def rates(options: argparse.Namespace, seconds: dict[str, list[float]]) -> dict[
 def main() -> None:
     """Prints one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tower", default="vit_tiny_patch16_224", help="a timm architecture of 224 px")
+    parser.add_argument("--tower", default="vit_tiny_patch16_224", help="a ViT of timm")
+    parser.add_argument("--image-px", type=int, default=224, help="of the tower")
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--epochs", type=int, default=3, help="of the run that rates are given for")
     parser.add_argument("--repeats", type=int, default=3, help="rounds each, in turn")
+    usual = [name for name in WAYS if "bf16" not in name or torch.cpu._is_amx_tile_supported()]
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=usual, metavar="WAY", help="of ours")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -266,7 +285,7 @@ def main() -> None:
         write_pairs(folder / "validation", 2, 8)
         training, inference = measure_training(options, folder), measure_inference(options, folder)
     trained = rates(options, training)
-    ours = {name: trained[name]["pictures_per_s"] for name in PRECISIONS}
+    ours = {name: trained[name]["pictures_per_s"] for name in options.ways}
     seen = {name: options.images / statistics.median(times[1:]) for name, times in inference.items()}
     ratios = {
         f"{name} / {other}": rate / trained[other]["pictures_per_s"]
