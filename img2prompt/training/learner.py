@@ -19,6 +19,9 @@ MAP_TEXTS = 20_000  # enough for a map of some 768 x 384 numbers
 class Learner(nn.Module):
     """A regressor that takes pictures as they are in memory, and whose tower can be left alone."""
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, regressor: Regressor) -> None:
         super().__init__()
         self.regressor = regressor
