@@ -29,6 +29,8 @@ WEIGHTS = (
 # What may lie beside them and is needed to load them.
 COMPANIONS = (
     "open_clip_config.json",
+    "config.json",
+    "preprocessor_config.json",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",

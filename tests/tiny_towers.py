@@ -151,3 +151,21 @@ def _save_coca(folder: Path) -> Path:
     from tiny_model import save_model
 
     return save_model(folder)
+
+
+def add_tokenizer(folder: Path) -> None:
+    """A tokenizer of letters beside a CLIP or SigLIP of transformers, whose vocabulary has 64 tokens."""
+    import transformers as hf
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    letters = ["<start>", "<pad>", *(f"<{number}>" for number in range(34)), *" abcdefghijklmnopqrstuvwxyz", "<end>"]
+    vocabulary = {letter: number for number, letter in enumerate(letters)}
+    inner = Tokenizer(models.WordLevel(vocabulary, unk_token="<0>"))
+    inner.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    inner.post_processor = processors.TemplateProcessing(
+        single="<start> $A <end>", special_tokens=[("<start>", 0), ("<end>", vocabulary["<end>"])]
+    )
+    tokenizer = hf.PreTrainedTokenizerFast(
+        tokenizer_object=inner, bos_token="<start>", eos_token="<end>", pad_token="<pad>", model_max_length=16
+    )
+    tokenizer.save_pretrained(folder)

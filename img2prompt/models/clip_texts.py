@@ -17,6 +17,7 @@ from img2prompt.models.coca import load_coca
 from img2prompt.models.tokenizer import ClipTokenizer, CocaTokenizer, read_tokenizer, token_rows
 from img2prompt.models.tower_base import TowerSpec, find_folder, first_lines
 from img2prompt.models.tower_open_clip import find_open_clip
+from img2prompt.models.tower_transformers import quietly
 
 _Encode = Callable[[list[str]], Tensor]  # B texts -> (B,E)
 
@@ -92,8 +93,8 @@ def _transformers(source: str, device: str) -> _Encode:
             texts, padding="max_length" if siglip else True, truncation=True, max_length=length, return_tensors="pt"
         )
         mask = {} if siglip else {"attention_mask": rows["attention_mask"].to(device)}
-        found = model.get_text_features(input_ids=rows["input_ids"].to(device), **mask)
-        return getattr(found, "pooler_output", found)  # a plain tensor before transformers 5
+        found: Tensor = model.get_text_features(input_ids=rows["input_ids"].to(device), **mask).pooler_output
+        return found
 
     return encode
 
@@ -104,7 +105,8 @@ def _whole(folder: Path, transformers: Any) -> tuple[Any, Any]:
         config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
         if config.model_type not in ("clip", "siglip"):
             raise ModelError(f"{folder}: a {config.model_type} holds no text side; take the whole CLIP or SigLIP")
-        model = transformers.AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+        with quietly():
+            model = transformers.AutoModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
         return model, transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise ModelError(f"{folder}: transformers cannot load it ({first_lines(error)}); copy it again") from error

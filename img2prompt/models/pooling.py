@@ -64,12 +64,13 @@ class AttentionPool(nn.Module):
 
     def weights(self, tokens: Tokens) -> Tensor:
         """Of each patch in each head (B,P,H); they sum to 1 over the patches."""
-        return self.query(tokens.patches).float().softmax(dim=1)
+        scores: Tensor = self.query(tokens.patches)
+        return scores.float().softmax(dim=1)
 
     def forward(self, tokens: Tokens) -> Tensor:
         """(B,W)."""
         weights = self.weights(tokens).to(tokens.patches.dtype)
-        parts = tokens.patches.unflatten(-1, (weights.shape[-1], -1))  # (B,P,H,W/H)
+        parts = tokens.patches.reshape(*weights.shape, -1)  # (B,P,H,W/H)
         return torch.einsum("bph,bphc->bhc", weights, parts).flatten(1)
 
 

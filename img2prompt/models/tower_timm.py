@@ -121,7 +121,7 @@ def _facts(net: Any, config: dict[str, Any], where: str) -> Facts:
     _stack(net, where)
     known = net.pretrained_cfg
     image_px, patch_px = int(known["input_size"][-1]), 1
-    patching = getattr(net, "patch_embed", None)
+    patching: Any = getattr(net, "patch_embed", None)
     if getattr(patching, "img_size", None) is not None:
         image_px, patch_px = int(patching.img_size[0]), int(patching.patch_size[0])
     arguments = {key: value for key, value in config.get("model_args", {}).items() if key != "num_classes"}

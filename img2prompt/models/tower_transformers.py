@@ -120,7 +120,7 @@ class TransformersTower(Tower):
             return
         table = embeddings.position_embedding.weight
         fresh = resample_positions(table.detach(), int(self._kind.whole == "clip"), side)
-        embeddings.position_embedding = nn.Embedding(*fresh.shape, _weight=fresh, _freeze=not table.requires_grad)
+        embeddings.position_embedding = nn.Embedding.from_pretrained(fresh, freeze=not table.requires_grad)
         embeddings.position_ids = torch.arange(len(fresh), device=fresh.device)[None]
         embeddings.image_size, embeddings.num_patches, embeddings.num_positions = image_px, side * side, len(fresh)
 
@@ -181,7 +181,7 @@ def _build(kind: _Kind, config: dict[str, Any], folder: Path | None, where: str)
         settings = getattr(transformers, kind.settings).from_dict(config)
         if folder is None:
             return make(settings)  # type: ignore[no-any-return]
-        with _quietly():
+        with quietly():
             net, found = make.from_pretrained(
                 folder, config=settings, local_files_only=True, output_loading_info=True, dtype=torch.float32
             )
@@ -194,7 +194,7 @@ def _build(kind: _Kind, config: dict[str, Any], folder: Path | None, where: str)
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Without the library's progress bar and report, whose facts end in an error of ours."""
     from transformers.utils import logging
 
