@@ -112,7 +112,7 @@ class SentenceEncoder:
         emb, found = self.cache.get_many(texts)
         missing = np.flatnonzero(~found)
         if len(missing):
-            new = [texts[place] for place in missing]
+            new = [texts[place] for place in missing.tolist()]
             emb[missing] = self._computed(new, batch_size)
             try:
                 self.cache.put_many(new, emb[missing])

@@ -93,7 +93,7 @@ class PackedBert:
         for layer in self._layers:
             x = self._normed(layer.out(self._attention(layer.qkv(x), groups)).add_(x), layer.attention_norm)
             x = self._normed(layer.down(F.gelu(layer.up(x))).add_(x), layer.output_norm)
-        rows = x.float().split([count * length for count, length in groups])
+        rows = torch.split(x.float(), [count * length for count, length in groups])  # type: ignore[no-untyped-call]
         means = [row.view(count, length, -1).mean(1) for row, (count, length) in zip(rows, groups, strict=True)]
         return torch.cat(means)  # (B,W)
 
@@ -103,7 +103,8 @@ class PackedBert:
     def _attention(self, qkv: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
         """Every text attends to itself: (T,3W) -> (T,W)."""
         parts = []
-        for (count, length), rows in zip(groups, qkv.split([count * length for count, length in groups]), strict=True):
+        pieces = torch.split(qkv, [count * length for count, length in groups])  # type: ignore[no-untyped-call]
+        for (count, length), rows in zip(groups, pieces, strict=True):
             q, k, v = rows.view(count, length, 3, self._heads, -1).permute(2, 0, 3, 1, 4)  # (B,H,L,D) each
             parts.append(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(count * length, -1))
         return torch.cat(parts) if len(parts) > 1 else parts[0]
@@ -111,7 +112,7 @@ class PackedBert:
 
 def readable(model: Any) -> bool:
     """Whether `PackedBert` computes this transformers model: BERT itself, as an encoder, with the exact GELU."""
-    config = getattr(model, "config", None)
+    config: Any = getattr(model, "config", None)
     return (
         type(model).__name__ == "BertModel"
         and config.hidden_act == "gelu"
