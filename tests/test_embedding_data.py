@@ -256,7 +256,10 @@ def test_near_duplicates_stay_on_one_side(
     assert 9 <= len(validation) <= 30
     assert (validation @ train.T).max() < 0.9
     report = json.loads((tmp_path / "run" / "leakage.json").read_text())
-    assert report == data.leakage
+    assert report == json.loads(json.dumps(data.leakage))
+    assert report["training_rows"] + report["rows"] == 60
+    nearest = report["worst"][0]
+    assert nearest["validation"] in data.texts("validation") and nearest["training"] in data.texts("train")
     assert len([line for line in capsys.readouterr().err.splitlines() if "leak" in line]) == 1
 
 

@@ -215,10 +215,10 @@ def repeated(rows: np.ndarray, scenes: Sequence[str | None] | None, times: Mappi
 class PlannedBatches:
     """An iterable that starts anew each time, with a length only when it ends."""
 
-    start: Callable[[], Iterator[Batch]]
+    start: Callable[[], Iterator[Any]]
     length: int | None = None
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Any]:
         return self.start()
 
     def __len__(self) -> int:

@@ -160,7 +160,7 @@ def _fill(
     """Decodes one shard into its rows of the array; runs in a worker process."""
     table = np.lib.format.open_memmap(images, "r+")
     if "images" in shard:
-        rows = [{"image": {"bytes": path}} for path in shard["images"]]
+        rows: list[dict[str, Any]] = [{"image": {"bytes": path}} for path in shard["images"]]
     else:
         rows = pq.read_table(shard["path"], columns=["image", "scene"] if grid else ["image"]).to_pylist()
     good = np.zeros(len(rows), bool)

@@ -45,9 +45,9 @@ def draw_training(history: Sequence[Mapping[str, Any]], cosines: NDArray[np.floa
         cosines: (M,) of the last validation.
     """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(12, 8), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # type: ignore[union-attr]  # inches
+    figure = Figure(figsize=(12, 8), layout=ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.12))  # inches
     ((loss, cosine), (histogram, rate)) = figure.subplots(2, 2)
     for axes, title in ((loss, "Loss"), (cosine, "Validation cosine"), (rate, "Learning rate")):
         _style(axes, title)
@@ -110,18 +110,20 @@ def _cosine(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _histogram(axes: Axes, cosines: NDArray[np.float64]) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.set_xlabel("cosine to the true prompt")
     axes.set_ylabel("pictures")
     cosines = cosines[np.isfinite(cosines)]
     if len(cosines) == 0:
         return
     low = min(0.0, float(np.floor(cosines.min() * 10) / 10))
-    axes.hist(cosines, bins=np.linspace(low, 1, 41), color=BLUE, alpha=0.85)
+    axes.hist(cosines, bins=np.linspace(low, 1, 41).tolist(), color=BLUE, alpha=0.85)
     for value, name, style in ((cosines.mean(), "mean", "-"), (np.median(cosines), "median", "--")):
         axes.axvline(value, color=ORANGE, linestyle=style, linewidth=1.6, label=f"{name} {value:.3f}")
     axes.set_xlim(low, 1)
     axes.set_title(f"{len(cosines):,} pictures", loc="right", fontsize=10, color=GREY)
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, loc="upper left" if cosines.mean() > (1 + low) / 2 else "upper right")
 
 
