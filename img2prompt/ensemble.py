@@ -15,71 +15,27 @@ The members stand in a YAML file, for example:
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from img2prompt.errors import ConfigError, Img2PromptError, ModelError
+from img2prompt.models.member_specs import EnsembleSpec, read_ensemble
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from img2prompt.models.member_specs import MemberSpec
     from img2prompt.models.members import Member
 
-KEYS = ("members", "sentence_model", "fitted")
+logger = logging.getLogger(__name__)
+
+__all__ = ["Ensemble", "EnsembleSpec", "combine", "fit_weights", "held_out_estimates", "read_ensemble", "unit_length"]
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class EnsembleSpec:
-    """An ensemble's file, checked; nothing is loaded yet."""
-
-    path: Path
-    members: tuple[MemberSpec, ...]
-    sentence_model: str
-
-    @property
-    def weights(self) -> Array:
-        """(M,), from 0 on, summing to 1."""
-        weights: Array = np.array([member.weight for member in self.members])
-        weights /= weights.sum()
-        return weights
-
-
-def read_ensemble(path: str | os.PathLike[str]) -> EnsembleSpec:
-    """Reads and checks an ensemble's file.
-
-    Raises:
-        ConfigError: it cannot be read or something in it is wrong; the message says in which member.
-    """
-    import yaml
-
-    from img2prompt.models.member_specs import read_members, resolved
-    from img2prompt.models.sentence import MINILM
-
-    place = Path(path)
-    try:
-        read = yaml.safe_load(place.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{place}: {error.strerror}; name an ensemble's YAML file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{place}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(read, dict) or "members" not in read:
-        raise ConfigError(f"{place}: no ensemble; it needs members: and a list, such as - bank: FOLDER")
-    unknown = [str(key) for key in read if key not in KEYS]
-    if unknown:
-        raise ConfigError(f"{place}: no setting {unknown[0]!r}; choose from {', '.join(KEYS)}")
-    sentence_model = read.get("sentence_model", MINILM)
-    if not isinstance(sentence_model, str):
-        raise ConfigError(f"{place}: sentence_model: a name or a folder is needed, not {sentence_model!r}")
-    return EnsembleSpec(place, read_members(read["members"], place), resolved(sentence_model, place))
 
 
 class Ensemble:
@@ -126,9 +82,13 @@ class Ensemble:
                 members[member.name] = KINDS[member.kind](member, shared)
             except Img2PromptError as error:
                 raise ConfigError(f"{spec.path}: member {member.name!r}: {error}") from error
-        models = {m.bank.origin.sentence_fingerprint: name for name, m in members.items() if isinstance(m, BankMember)}
-        if len(models) > 1:
-            raise ConfigError(f"{spec.path}: members {' and '.join(models.values())} hold embeddings of two models")
+        known = {name: m.bank.origin.sentence_fingerprint for name, m in members.items() if isinstance(m, BankMember)}
+        if len(set(known.values())) > 1:
+            raise ConfigError(f"{spec.path}: members {', '.join(known)} hold embeddings of different sentence models")
+        for name, loaded in members.items():
+            if loaded.sentence_model != spec.sentence_model:  # one model may have two names, so this is no error
+                model = f"{loaded.sentence_model}, the ensemble {spec.sentence_model}"
+                logger.warning("%s: member %r estimates embeddings of %s", spec.path, name, model)
         return cls(members, [member.weight for member in wanted])
 
     def embed_members(self, images: Sequence[Image]) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -111,6 +112,52 @@ def test_inverted_lists_find_what_they_say(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(bank_index, "LARGE", 4000)
     assert build_index(features)[1]["kind"] == "ivf"
     assert build_index(features[:-1])[1]["kind"] == "flat"
+
+
+def test_recall_leaves_the_asked_row_itself_out() -> None:
+    rows = units(50, 8, 0)
+    quantizer = faiss.IndexFlatIP(8)
+    index = faiss.IndexIVFFlat(quantizer, 8, 50, faiss.METRIC_INNER_PRODUCT)
+    quantizer.add(rows)  # every row is a list of its own, and one probe finds nothing else
+    index.is_trained = True
+    index.add(rows)
+    assert measure_recall(index, rows, np.arange(50)) == 0
+    assert search(index, rows[:3], 50)[1].min() == 0, "lists that hold too little are no reason to give less"
+    index.nprobe = 50
+    assert measure_recall(index, rows, np.arange(50)) == 1
+
+
+def test_the_regression_is_tuned_to_the_bank() -> None:
+    centres, of_centre = units(50, 16, 1), units(50, 8, 2)
+    which = np.arange(1000) % 50
+    rng = np.random.default_rng(3)
+
+    def near(rows: NDArray[np.float32], scale: float) -> NDArray[np.float32]:
+        moved = rows + scale * rng.normal(size=rows.shape)
+        return (moved / np.linalg.norm(moved, axis=1, keepdims=True)).astype(np.float32)
+
+    # All pictures look much alike (cosines from 0.9 on), those of a kind a little more; 20 are of each kind.
+    axis = np.zeros(16, np.float32)
+    axis[0] = 4
+    features = near(centres[which] + axis, 0.05)
+    texts = [str(i) for i in range(1000)]
+    bank = Bank.build(Entries(features, near(of_centre[which], 0.3), texts, texts), ORIGIN)
+    tuned = bank.manifest["regression"]
+    assert tuned["k"] >= 10
+    asked, truth = near(centres + axis, 0.05), of_centre
+
+    def score(**settings: float) -> float:
+        return float((bank.regress(asked, **settings) * truth).sum(axis=1).mean())  # type: ignore[arg-type]
+
+    assert score() > score(k=50, temperature=0.2) + 0.02
+    assert score() > score(k=1) + 0.02
+    one_of_each = Bank.build(Entries(features[:50], near(of_centre, 0.0), texts[:50], texts[:50]), ORIGIN)
+    assert one_of_each.manifest["regression"] == {"k": 20, "temperature": 0.05}, "too few to tell"
+
+
+def test_a_row_foretells_others_and_not_itself() -> None:
+    bank = Bank.build(entries(400, 6, 0), ORIGIN)  # nothing to foretell
+    assert abs(bank.manifest["regression"]["leave_one_out_cosine"]) < 0.2
 
 
 def test_a_bank_stays_what_it_was_on_the_disk(tmp_path: Path) -> None:

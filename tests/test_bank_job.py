@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,9 @@ def test_a_bank_finds_its_own_pictures(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
     assert lines[0] == "1.000  prompt number 3"
+    moved = shutil.copytree(captioner, tmp_path / "moved")
+    assert run("bank", "find", tmp_path / "bank", tmp_path / "a" / "3.png", "-k", 1, "--encoder", moved) == 0
+    assert capsys.readouterr().out == "1.000  prompt number 3\n"
     (tmp_path / "a" / "broken.png").write_bytes(b"no picture")
     assert run("bank", "find", tmp_path / "bank", tmp_path / "a", "--json", "-k", 1, "--batch-size", 4) == 1
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

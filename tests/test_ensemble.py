@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class Fixed:
 
     rows: NDArray[Any]
     fingerprint: str = ""
+    sentence_model: str = ""
 
     def embed_many(self, images: Sequence[Image.Image]) -> NDArray[np.float32]:
         return self.rows[: len(images)].astype(np.float32)
@@ -290,6 +291,22 @@ def test_a_bank_of_another_encoder_is_no_member(tmp_path: Path, bank: Path, capt
     path = write(tmp_path / "e.yaml", {"bank": str(bank), "encoder": str(captioner), "name": "b"})
     with pytest.raises(ConfigError, match=r"member 'b': encoder .*captioner.*built with another one, .*regressor"):
         Ensemble.load(path)
+
+
+def test_members_of_different_sentence_models_are_noticed(
+    tmp_path: Path, bank: Path, regressor: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from img2prompt.models.bank import Bank
+
+    known = Bank.load(bank)
+    known.manifest = {**known.manifest, "origin": asdict(replace(known.origin, sentence_fingerprint="t"))}
+    known.save(tmp_path / "other")
+    rows = {"bank": str(bank), "name": "one"}, {"bank": str(tmp_path / "other"), "name": "two"}
+    with pytest.raises(ConfigError, match="members one, two hold embeddings of different sentence models"):
+        Ensemble.load(write(tmp_path / "e.yaml", *rows))
+    Ensemble.load(write(tmp_path / "e.yaml", rows[0], {"regressor": str(regressor)}))
+    assert "member 'one' estimates embeddings of sentences, the ensemble sentence-transformers/all" in caplog.text
+    assert caplog.text.count("estimates embeddings of") == 1
 
 
 def test_idle_members_are_not_loaded(tmp_path: Path, regressor: Path) -> None:

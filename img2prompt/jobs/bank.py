@@ -86,6 +86,8 @@ def _build(options: argparse.Namespace) -> int:
     skips = made.manifest["skipped"]
     index = ", ".join(f"{name} {value}" for name, value in made.manifest["index"].items())
     print(f"{len(made)} prompts; index: {index}; {sum(skips.values())} rows skipped", file=sys.stderr)
+    tuned = ", ".join(f"{name} {value}" for name, value in made.manifest["regression"].items())
+    print(f"regression: {tuned}", file=sys.stderr)
     for line in skip_lines(made.manifest):
         print(line, file=sys.stderr)
     print(options.out)
@@ -201,6 +203,9 @@ def _find(options: argparse.Namespace) -> int:
     encoder = load_features(options.encoder or known.origin.encoder, usable(options.device), options.batch_size)
     known.check_encoder(encoder.name, encoder.fingerprint)
     single = is_single(options.images, targets)
+    # A terminal that cannot show a character gets its escape instead of a traceback.
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
     failed = 0
     opened = Reader(DEFAULT_LIMITS, metadata=False).open_many((t.source for t in targets), 2 * options.batch_size)
     names = iter(targets)

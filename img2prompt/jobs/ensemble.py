@@ -68,6 +68,7 @@ def ensemble(options: argparse.Namespace) -> int:
     members = Ensemble.load(spec, device, options.batch_size, idle_too=True)
     targets = SentenceEncoder(spec.sentence_model, device)
     folder = options.output.with_name(f"{options.output.name}.parts")
+    _check_sentences(spec, members, targets.fingerprint)
     found = _estimates(rows, members, folder, options)
     prompts = [row.prompt for row in found.rows]
     fitted = fit_members(members, found.embs, prompts, targets.encode_many(prompts))
@@ -117,6 +118,18 @@ def _estimates(rows: PairRows, members: Ensemble, folder: Path, options: argpars
         raise DataError(f"{len(kept)} of {len(rows)} pictures can be used; two or more are needed to fit weights")
     embs = np.concatenate([part["embs"] for part in parts if len(part["numbers"])], axis=1)
     return Estimates(embs, kept, skips)
+
+
+def _check_sentences(spec: EnsembleSpec, members: Ensemble, fingerprint: str) -> None:
+    """Refuses banks of another sentence model before the work, where even an equal number of dimensions hides it."""
+    from img2prompt.models.members import BankMember
+
+    for name, member in members.members.items():
+        if isinstance(member, BankMember) and member.bank.origin.sentence_fingerprint != fingerprint:
+            raise ConfigError(
+                f"{spec.path}: member {name!r} holds embeddings of {member.sentence_model}, not of"
+                f" {spec.sentence_model}; set sentence_model, or build the bank again"
+            )
 
 
 def _remarks(members: Ensemble, found: Estimates) -> Iterator[str]:

@@ -41,11 +41,10 @@ from img2prompt.models.bank_files import (
     read_bank_manifest,
 )
 from img2prompt.models.bank_index import build_index, read_index, search, write_index
+from img2prompt.models.bank_tuning import tune, weighted_mean
 from img2prompt.results import Neighbour
 
 __all__ = ["Bank", "Entries", "Origin"]
-
-K, TEMPERATURE = 20, 0.05  # neighbours of the regression, and how sharply it prefers the nearer ones
 
 
 class Bank:
@@ -87,6 +86,7 @@ class Bank:
             "dimensions": entries.emb.shape[1],
             "origin": asdict(origin),
             "index": index_facts,
+            "regression": tune(made, entries.features, entries.emb, seed),
             **(facts or {}),
         }
         return cls(made, entries.emb.astype(np.float16), texts, manifest)
@@ -199,32 +199,26 @@ class Bank:
         return [tuple(found[i * width : (i + 1) * width]) for i in range(len(rows))]
 
     def regress(
-        self, features: NDArray[np.float32], k: int = K, temperature: float = TEMPERATURE
+        self, features: NDArray[np.float32], k: int | None = None, temperature: float | None = None
     ) -> NDArray[np.float32]:
         """Sentence embeddings by k nearest neighbours: (B,D) float32 of unit length.
 
         Args:
             features: (B,W) of unit length, from the bank's own encoder.
-            k: neighbours; a smaller bank gives all it has.
+            k: neighbours; a smaller bank gives all it has. None: what was found best when the bank was built.
             temperature: weights are softmax(cosine / temperature): small prefers the nearest, large averages all.
+                None: likewise.
 
         Raises:
             ConfigError: the features have another width than the bank's, `k` is less than 1, or the temperature is
                 not positive.
         """
+        tuned = self.manifest["regression"]
+        k, temperature = tuned["k"] if k is None else k, tuned["temperature"] if temperature is None else temperature
         if not temperature > 0:
             raise ConfigError(f"temperature {temperature}: more than 0 is needed")
         cosines, rows = self._search(features, k)
-        logits = cosines.astype(np.float64) / temperature  # (B,k), the largest comes first
-        weights = np.exp(logits - logits[:, :1])
-        weights /= weights.sum(axis=1, keepdims=True)
-        emb = self._emb[rows].astype(np.float64)  # (B,k,D)
-        mean = np.einsum("bk,bkd->bd", weights, emb)  # (B,D)
-        lengths = np.linalg.norm(mean, axis=1, keepdims=True)
-        # Opposite prompts can cancel to nothing; then the nearest one speaks.
-        mean = np.where(lengths > 1e-6, mean, emb[:, 0])
-        unit: NDArray[np.float32] = (mean / np.linalg.norm(mean, axis=1, keepdims=True)).astype(np.float32)
-        return unit
+        return weighted_mean(cosines, self._emb[rows], temperature).astype(np.float32)
 
     def _search(self, features: NDArray[np.float32], k: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         if features.ndim != 2 or features.shape[1] != self._index.d:

@@ -62,6 +62,7 @@ def read_bank_manifest(root: Path) -> dict[str, Any]:
         if manifest["format"] != FORMAT:
             raise DataError(f"{path}: not the manifest of a bank ({FORMAT}); name a folder of `img2prompt bank build`")
         Origin(**manifest["origin"])
+        float(manifest["regression"]["k"]), float(manifest["regression"]["temperature"])
     except FileNotFoundError:
         unfinished = (root / "config.json").exists()
         what = "unfinished; run the command that was building it again" if unfinished else "no bank of prompts"

@@ -19,6 +19,7 @@ from img2prompt.errors import DataError
 LARGE = 200_000  # rows from which inverted lists are the default; below, a flat search takes some 50 ms a picture
 POINTS_PER_LIST = 39  # faiss warns below it: too few to place a centre
 TRAINING_POINTS_PER_LIST = 64
+ITERATIONS = 10  # of k-means: more make the lists hardly better, and recall is measured anyway
 RECALL_AT, RECALL = 10, 0.99  # probes are doubled until so much of the true nearest is found
 RECALL_QUERIES = 256
 
@@ -54,6 +55,7 @@ def _inverted(features: NDArray[np.float32], seed: int) -> tuple[Any, dict[str, 
     quantizer = faiss.IndexFlatIP(width)
     index = faiss.IndexIVFFlat(quantizer, width, lists, faiss.METRIC_INNER_PRODUCT)
     index.cp.seed, index.cp.spherical = seed + 1, True
+    index.cp.niter = ITERATIONS
     index.cp.min_points_per_centroid = 1  # of fewer points than a list wants there is one list, and nothing to warn of
     rng = np.random.default_rng(seed)
     training = rng.choice(count, min(count, TRAINING_POINTS_PER_LIST * lists), replace=False)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from img2prompt import presets
 from img2prompt.errors import ConfigError
@@ -72,6 +76,7 @@ OPTIONS: dict[str, dict[str, Whole | Positive | Word | Words]] = {
     "captioner": {"candidates": Whole(1, 64), "style": Word(STYLES), "seed": Whole(0, 2**63 - 1)},
     "bank": {"k": Whole(1, 10_000), "temperature": Positive(), "encoder": Word()},
 }
+KEYS = ("members", "sentence_model", "fitted")  # of the file
 PATHS = frozenset({"encoder"})  # options that name a model, as the member itself does
 
 
@@ -96,6 +101,50 @@ class MemberSpec:
     def to_dict(self) -> dict[str, Any]:
         """The member as it stands in a file."""
         return {self.kind: self.source, "name": self.name, "weight": self.weight, **self.options}
+
+
+@dataclass(frozen=True)
+class EnsembleSpec:
+    """An ensemble's file, checked; nothing is loaded yet."""
+
+    path: Path
+    members: tuple[MemberSpec, ...]
+    sentence_model: str
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """(M,), from 0 on, summing to 1."""
+        weights: NDArray[np.float64] = np.array([member.weight for member in self.members])
+        weights /= weights.sum()
+        return weights
+
+
+def read_ensemble(path: str | os.PathLike[str]) -> EnsembleSpec:
+    """Reads and checks an ensemble's file.
+
+    Raises:
+        ConfigError: it cannot be read or something in it is wrong; the message says in which member.
+    """
+    import yaml
+
+    from img2prompt.models.sentence import MINILM
+
+    place = Path(path)
+    try:
+        read = yaml.safe_load(place.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{place}: {error.strerror}; name an ensemble's YAML file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{place}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(read, dict) or "members" not in read:
+        raise ConfigError(f"{place}: no ensemble; it needs members: and a list, such as - bank: FOLDER")
+    unknown = [str(key) for key in read if key not in KEYS]
+    if unknown:
+        raise ConfigError(f"{place}: no setting {unknown[0]!r}; choose from {', '.join(KEYS)}")
+    sentence_model = read.get("sentence_model", MINILM)
+    if not isinstance(sentence_model, str):
+        raise ConfigError(f"{place}: sentence_model: a name or a folder is needed, not {sentence_model!r}")
+    return EnsembleSpec(place, read_members(read["members"], place), resolved(sentence_model, place))
 
 
 def read_members(rows: Any, where: Path) -> tuple[MemberSpec, ...]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2prompt import presets
-from img2prompt.models.bank import TEMPERATURE, Bank, K
+from img2prompt.models.bank import Bank
 from img2prompt.models.coca import load_coca
 from img2prompt.models.devices import fast_dtype
 from img2prompt.models.features import FeatureEncoder, find_regressor, fingerprint_of, load_features
@@ -33,6 +33,11 @@ class Member(Protocol):
     @property
     def fingerprint(self) -> str:
         """Of what it computes with."""
+        ...
+
+    @property
+    def sentence_model(self) -> str:
+        """Whose embeddings it estimates; a name or a folder."""
         ...
 
     def embed_many(self, images: Sequence[Image]) -> NDArray[np.float32]:
@@ -57,8 +62,8 @@ class Resources:
 class RegressorMember:
     """A regressor, with the mean over some views of each picture if asked for."""
 
-    def __init__(self, regressor: EmbeddingRegressor, fingerprint: str) -> None:
-        self.fingerprint, self._regressor = fingerprint, regressor
+    def __init__(self, regressor: EmbeddingRegressor, sentence_model: str, fingerprint: str = "") -> None:
+        self.fingerprint, self.sentence_model, self._regressor = fingerprint, sentence_model, regressor
 
     def embed_many(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """(B,D) float32 of unit length."""
@@ -78,7 +83,8 @@ class CaptionerMember:
         style: str = "short",
         seed: int = 0,
     ) -> None:
-        self.fingerprint, self._captioner, self._sentences = fingerprint, captioner, sentences
+        self.fingerprint, self.sentence_model = fingerprint, sentences.name
+        self._captioner, self._sentences = captioner, sentences
         self._asked: dict[str, Any] = {"candidates": candidates, "style": style, "seed": seed}
 
     def embed_many(self, images: Sequence[Image]) -> NDArray[np.float32]:
@@ -103,13 +109,22 @@ class CaptionerMember:
 class BankMember:
     """A bank's regression by nearest neighbours."""
 
-    def __init__(self, bank: Bank, encoder: FeatureEncoder, k: int = K, temperature: float = TEMPERATURE) -> None:
+    def __init__(
+        self, bank: Bank, encoder: FeatureEncoder, k: int | None = None, temperature: float | None = None
+    ) -> None:
         """
+        Args:
+            bank: the known prompts.
+            encoder: the bank's own.
+            k: as for `Bank.regress`.
+            temperature: likewise.
+
         Raises:
             ModelError: the bank was built with another encoder.
         """
         bank.check_encoder(encoder.name, encoder.fingerprint)
         self.bank, self._encoder, self._k, self._temperature = bank, encoder, k, temperature
+        self.sentence_model = bank.origin.sentence_model
 
     @property
     def fingerprint(self) -> str:
@@ -125,6 +140,7 @@ def _regressor(spec: MemberSpec, shared: Resources) -> Member:
     model = load_regressor(find_regressor(spec.source), device=shared.device)
     return RegressorMember(
         EmbeddingRegressor(model, batch_size=shared.batch_size, **spec.options),
+        model.config.sentence_model,
         fingerprint_of([model], model.tower.image_px, model.tower.mean, model.tower.std),
     )
 
