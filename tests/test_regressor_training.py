@@ -26,6 +26,7 @@ from img2prompt.models.regressor import Regressor, RegressorConfig, load_regress
 from img2prompt.models.towers import TowerSpec
 from img2prompt.training import embedding_loss, optim, tower_layers
 from img2prompt.training.embedding_loss import LOSSES, EmbeddingLoss
+from img2prompt.training.learner import Learner
 from img2prompt.training.regressor import RegressorTraining
 from img2prompt.training.settings import Probe, RegressorModel
 
@@ -150,6 +151,16 @@ def test_probe_and_fine_tuning_each_have_their_schedule(share: float, warmup: in
     if begin > 5:
         assert max(module._head_factor(step) for step in range(begin)) * 2e-3 == pytest.approx(1e-2)
     assert all(module._head_factor(step) >= 0 for step in range(steps))
+
+
+def test_while_probing_no_gradient_goes_through_the_towers_blocks() -> None:
+    learner = Learner(tiny().train())
+    images = torch.randint(0, 255, (2, 3, 32, 32), dtype=torch.uint8)
+    blocks = [p for _, block in learner.regressor.tower.blocks for p in block.parameters()]
+    learner(images, probing=True).sum().backward()
+    assert learner.regressor.head.weight.grad is not None and all(p.grad is None for p in blocks)
+    learner(images).sum().backward()
+    assert all(p.grad is not None for p in blocks)
 
 
 # --- runs --------------------------------------------------------------------------------------------------------
