@@ -15,7 +15,8 @@ from tiny_model import picture, save_model
 from tiny_towers import random_spec, save_open_clip, save_timm
 
 from img2prompt.cli import main
-from img2prompt.errors import MissingExtra, PresetError
+from img2prompt.errors import MissingExtra, OutputError, PresetError
+from img2prompt.jobs.parts import claim_parts, in_parts, split_rows
 from img2prompt.models.bank import Bank
 from img2prompt.models.features import CocaFeatures, load_features
 from img2prompt.models.sentence import SentenceEncoder
@@ -194,6 +195,8 @@ def test_errors_of_a_bank_are_one_line(
     message = fails("build", table, tmp_path / "x", "--encoder", captioner)
     assert "none of 3 pictures can be used; " in message
     assert "is empty" in message
+    picture(1).save(tmp_path / "a" / "1.png")
+    assert run("bank", "build", table, tmp_path / "x", "--encoder", captioner) == 0, "what was repaired is seen"
 
 
 def test_every_encoder_sees_alone_what_it_sees_in_a_batch(tmp_path: Path, captioner: Path, regressor: Path) -> None:
@@ -291,6 +294,26 @@ def test_fitting_an_ensemble(
     assert emb[0] @ SentenceEncoder().encode_many(["prompt number 2"])[0] > 0.95
 
 
+def test_parts_are_of_one_work_only(tmp_path: Path) -> None:
+    made: list[range] = []
+
+    def make(rows: range) -> dict[str, Any]:
+        made.append(rows)
+        return {"rows": np.array(rows)}
+
+    def work(**config: Any) -> list[int]:
+        made.clear()
+        claim_parts(tmp_path / "parts", config)
+        return [int(i) for part in in_parts(tmp_path / "parts", split_rows(7, 3), make) for i in part["rows"]]
+
+    for config, parts in (({"a": ["b", "c"]}, 3), ({"a": ["b", "c"]}, 0), ({"a": ["c", "b"]}, 3), ({}, 3)):
+        assert work(**config) == list(range(7))
+        assert len(made) == parts, config
+    (tmp_path / "parts" / "config.json").unlink()
+    with pytest.raises(OutputError, match="holds other files"):
+        work()
+
+
 def test_errors_of_a_fit_are_one_line(tmp_path: Path, captioner: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = write_pairs(tmp_path / "a", 2)
     path = tmp_path / "e.yaml"
@@ -309,3 +332,4 @@ def test_errors_of_a_fit_are_one_line(tmp_path: Path, captioner: Path, capsys: p
     (tmp_path / "a" / "0.png").write_bytes(b"")
     assert "1 of 2 pictures can be used" in fails(path, table, *output)
     assert not (tmp_path / "f.yaml").exists()
+    assert not (tmp_path / "f.yaml.parts").exists()

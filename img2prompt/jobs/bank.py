@@ -115,7 +115,10 @@ def _made(options: argparse.Namespace, rows: PairRows, encoder: FeatureEncoder, 
         root.mkdir(parents=True, exist_ok=True)
         with sole_writer(root):
             claim(root, config)
+            for rest in root.glob(".bank-*"):  # a killed run's, half written
+                shutil.rmtree(rest, ignore_errors=True)
             if (root / MANIFEST).exists():
+                shutil.rmtree(root / "parts", ignore_errors=True)
                 return Bank.load(root)
             maker = _PartMaker(rows, encoder, sentences, options.batch_size)
             entries, skips = _gathered(maker, root / "parts", options.part_rows)
@@ -178,6 +181,7 @@ def _gathered(maker: _PartMaker, folder: Path, part_rows: int) -> tuple[Entries,
     kept = [known[int(number)] for part in parts for number in part["numbers"]]
     skips = [skip for part in parts for skip in read_skips(part["skips"])]
     if not kept:
+        shutil.rmtree(folder, ignore_errors=True)  # the next run looks again at what could not be read
         raise DataError(
             f"none of {len(known)} pictures can be used{f'; {skips[0].source}: {skips[0].error}' if skips else ''}"
         )

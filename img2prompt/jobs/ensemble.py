@@ -67,16 +67,15 @@ def ensemble(options: argparse.Namespace) -> int:
     device = usable(options.device)
     members = Ensemble.load(spec, device, options.batch_size, idle_too=True)
     targets = SentenceEncoder(spec.sentence_model, device)
-    folder = options.output.with_name(f"{options.output.name}.parts")
     _check_sentences(spec, members, targets.fingerprint)
-    found = _estimates(rows, members, folder, options)
+    found = _estimates(rows, spec, members, options)
     prompts = [row.prompt for row in found.rows]
     fitted = fit_members(members, found.embs, prompts, targets.encode_many(prompts))
     for remark in _remarks(members, found):
         print(remark, file=sys.stderr)
     print("\n".join(table(fitted)))
     _write(options, spec, fitted, rows, found)
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(_parts(options), ignore_errors=True)
     print(f"\n{options.output}")
     return 0
 
@@ -90,7 +89,8 @@ class Estimates:
     skips: list[Failed]
 
 
-def _estimates(rows: PairRows, members: Ensemble, folder: Path, options: argparse.Namespace) -> Estimates:
+def _estimates(rows: PairRows, spec: EnsembleSpec, members: Ensemble, options: argparse.Namespace) -> Estimates:
+    """What all members make of all rows, in parts that survive a kill."""
     from img2prompt.jobs.pair_rows import pack_skips, read_skips
     from img2prompt.jobs.parts import claim_parts, in_parts, split_rows
 
@@ -108,16 +108,26 @@ def _estimates(rows: PairRows, members: Ensemble, folder: Path, options: argpars
             "skips": pack_skips(skips),
         }
 
-    prints = {name: member.fingerprint for name, member in members.members.items()}
-    claim_parts(folder, {"members": prints, "pairs": rows.fingerprint, "part_rows": options.part_rows})
+    folder = _parts(options)
+    # Lists: estimates are stored in the members' order.
+    asked = [{**member.to_dict(), "weight": None} for member in spec.members]
+    prints = [member.fingerprint for member in members.members.values()]
+    work = {"members": asked, "prints": prints, "sentence_model": spec.sentence_model}
+    claim_parts(folder, {**work, "pairs": rows.fingerprint, "rows": len(rows), "part_rows": options.part_rows})
     parts = list(in_parts(folder, split_rows(len(rows), options.part_rows), make))
     known = {row.number: row for row in rows.rows}
     kept = [known[int(n)] for part in parts for n in part["numbers"]]
     skips = [skip for part in parts for skip in read_skips(part["skips"])]
     if len(kept) < 2:
+        shutil.rmtree(folder, ignore_errors=True)  # the next run looks again at what could not be read
         raise DataError(f"{len(kept)} of {len(rows)} pictures can be used; two or more are needed to fit weights")
     embs = np.concatenate([part["embs"] for part in parts if len(part["numbers"])], axis=1)
     return Estimates(embs, kept, skips)
+
+
+def _parts(options: argparse.Namespace) -> Path:
+    """The folder of the estimates, until the file stands."""
+    return Path(options.output).with_name(f"{options.output.name}.parts")
 
 
 def _check_sentences(spec: EnsembleSpec, members: Ensemble, fingerprint: str) -> None:

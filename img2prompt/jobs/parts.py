@@ -56,13 +56,16 @@ def claim_parts(folder: Path, config: Mapping[str, Any]) -> None:
         config: plain data that settles the parts.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: the folder cannot be written, or holds something else.
     """
     wanted, path = json.dumps(config, sort_keys=True).encode(), folder / "config.json"
     try:
-        if folder.exists() and (not path.is_file() or path.read_bytes() != wanted):
-            shutil.rmtree(folder)
         folder.mkdir(exist_ok=True)
+        if not path.is_file() and any(folder.iterdir()):
+            raise OutputError(f"{folder}: holds other files, and is needed for unfinished work; move it away")
+        if path.is_file() and path.read_bytes() != wanted:
+            shutil.rmtree(folder)
+            folder.mkdir()
         if not path.is_file():
             write_atomically(path, wanted)
     except OSError as error:
