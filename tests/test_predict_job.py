@@ -75,6 +75,41 @@ def test_candidates_are_printed_one_a_line(model: Path, folder: Path, capsys: py
     assert len(row["candidates"]) == 3 and row["origin"] == "captioner" and row["seconds"] > 0
 
 
+def test_json_shows_the_scores_and_the_nearest_prompts(
+    model: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from img2prompt.pairs.shards import write_shards
+    from img2prompt.pairs.storybook.dataset import StorybookRows
+
+    made = StorybookRows(seed=3, image_px=32)
+    write_shards(tmp_path / "pairs", made.plan(4), made)
+    assert main(["bank", "build", str(tmp_path / "pairs"), str(tmp_path / "bank"), "--encoder", str(model)]) == 0
+    capsys.readouterr()
+    words = (folder / "a.png", "--preset", model, "--candidates", 2, "--json", "--bank", tmp_path / "bank")
+    assert run(*words, "--rank", 4) == 0
+    row = json.loads(capsys.readouterr().out)
+    assert [sorted(c["scores"]) for c in row["candidates"]] == [["consensus", "contrastive", "likelihood"]] * 2
+    assert row["candidates"][0]["score"] >= row["candidates"][1]["score"]
+    assert len(row["nearest"]) == 3 and row["nearest"][0]["id"].startswith("storybook-train-3-")
+    for suffix in FORMATS:
+        path = tmp_path / f"rows{suffix}"
+        assert run(*words, "--rank", 1, "--output", path) == 0
+        (row,) = read_table(path)
+        assert len(row["nearest"]) == 3 and row["candidates"][0]["scores"].keys() == {"likelihood"}
+    capsys.readouterr()
+    assert run(folder / "a.png", "--preset", model, "--regressor", tmp_path / "none") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert run(folder / "a.png", "--preset", model, "--bank", tmp_path / "pairs") == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_a_csv_of_an_earlier_version_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "old.csv"
+    path.write_text("source,prompt,origin\na.png,a fox,captioner\n")
+    (row,) = read_table(path)
+    assert row["prompt"] == "a fox" and row["nearest"] == [] and row["embedded"] is None
+
+
 def test_a_folder_prints_a_table_and_counts(model: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(folder, "--preset", model) == 1
     out = capsys.readouterr()
@@ -119,11 +154,21 @@ def test_other_programs_read_the_csv(readable: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_a_table_survives_writing_and_reading(tmp_path: Path, suffix: str) -> None:
-    from img2prompt.results import Candidate, EmbeddedPrompt, Failed, Prediction
+    from img2prompt.results import Candidate, EmbeddedPrompt, Failed, Neighbour, Prediction
 
     rows = [
         Prediction(
-            "a", "p,\n\t\"'", "captioner", None, (Candidate("p", -1.5, 3),), 0.25, False, "x", None, 0.5
+            "a",
+            "p,\n\t\"'",
+            "captioner",
+            None,
+            (Candidate("p", -1.5, 3, 0.1, {"likelihood": -0.5}),),
+            0.25,
+            False,
+            "x",
+            None,
+            (Neighbour("q", 0.5, "1"),),
+            0.5,
         ).to_dict(),
         Prediction("b", "é ☃", "metadata", "no", embedded=EmbeddedPrompt("é ☃", seed=2**40)).to_dict(),
         Failed("c", "is empty", "ImageEmpty").to_dict(),
