@@ -120,7 +120,8 @@ class TransformersTower(Tower):
             return
         table = embeddings.position_embedding.weight
         fresh = resample_positions(table.detach(), int(self._kind.whole == "clip"), side)
-        embeddings.position_embedding = nn.Embedding.from_pretrained(fresh, freeze=not table.requires_grad)
+        embeddings.position_embedding.weight = nn.Parameter(fresh, requires_grad=table.requires_grad)
+        embeddings.position_embedding.num_embeddings = len(fresh)
         embeddings.position_ids = torch.arange(len(fresh), device=fresh.device)[None]
         embeddings.image_size, embeddings.num_patches, embeddings.num_positions = image_px, side * side, len(fresh)
 
