@@ -154,7 +154,7 @@ class _PartMaker:
         skips: list[Failed] = []
         for rows, images in self.rows.batches(some, self.batch_size, skips):
             seen = self.encoder.features_many(images)  # (B,W)
-            finite: NDArray[np.bool_] = np.isfinite(seen).all(axis=1)  # (B,)
+            finite: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(seen), axis=1)  # (B,)
             skips += [
                 Failed(row.id, f"encoder {self.encoder.name} gives NaN for it", "NotFinite")
                 for row, good in zip(rows, finite, strict=True)
