@@ -89,13 +89,13 @@ class Rater:
         ends = np.cumsum([len(row) for row in rows])[:-1]
         emb = np.split(self.models.sentences.encode_many(texts), ends)  # B of (n,D)
         regressed = self._regressed(images, self.models.sentences.dimensions)
-        spoken = np.split(self._spoken(texts), ends) if self.models.contrasts else [None] * len(rows)
+        spoken = np.split(self._spoken(texts), ends) if self.models.contrasts else None  # B of (n,D)
         evidence = [
             Evidence(
-                likelihoods[i],
-                emb[i],
-                None if regressed is None else regressed[i],
-                None if (text := spoken[i]) is None else text @ features[i],
+                log_likelihoods=likelihoods[i],
+                emb=emb[i],
+                regressed=None if regressed is None else regressed[i],
+                similarities=None if spoken is None else spoken[i] @ features[i],
             )
             for i in range(len(rows))
         ]
