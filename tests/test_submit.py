@@ -21,10 +21,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from tiny_model import picture, save_model
+from tiny_towers import TIMM
 
 from img2prompt.cli import main
 from img2prompt.errors import ConfigError, DataError, MissingExtra, ModelError, OutputError
-from img2prompt.jobs.embedding import Embedder
+from img2prompt.jobs.embedding import CaptionEmbedder, Embedder
 from img2prompt.jobs.submission import (
     DIMENSIONS,
     Partial,
@@ -241,6 +242,43 @@ def test_the_verb_from_end_to_end(
     prompts = [Predictor.from_preset(str(model)).predict(named[name].path).prompt for name in sample_ids(sample)]
     emb = SentenceEncoder().encode_many(prompts)
     assert (values_of(output) * emb).sum(axis=1) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.fixture(scope="module")
+def regressor(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random regressor of the real class in the real format."""
+    from img2prompt.models.regressor import RegressorConfig, new_regressor, save_regressor
+    from img2prompt.models.towers import TowerSpec
+
+    name, size = TIMM["vit"]
+    tower = TowerSpec("timm", name, config={"model_args": size})
+    return save_regressor(new_regressor(RegressorConfig(tower)), tmp_path_factory.mktemp("regressor") / "tiny")
+
+
+@pytest.mark.usefixtures("no_network")
+def test_a_regressor_alone_and_as_the_only_member_of_an_ensemble(folder: Path, regressor: Path, tmp_path: Path) -> None:
+    from img2prompt.models.regressor import EmbeddingRegressor, load_regressor
+
+    (tmp_path / "e.yaml").write_text(f"members:\n  - regressor: {regressor}\n")
+    alone, joined = tmp_path / "alone.csv", tmp_path / "joined.csv"
+    assert main(["submit", str(folder), "--regressor", str(regressor), "--output", str(alone)]) == 0
+    assert main(["submit", str(folder), "--ensemble", str(tmp_path / "e.yaml"), "--output", str(joined)]) == 0
+    images = [Image.open(target.source).convert("RGB") for target in named_targets([str(folder)]).values()]
+    expected = EmbeddingRegressor(load_regressor(regressor)).embed_many(images)
+    np.testing.assert_allclose(values_of(alone), expected, atol=1e-5)
+    np.testing.assert_allclose(values_of(joined), expected, atol=1e-5)
+
+
+def test_a_presets_regressor_has_half_of_the_say(model: Path) -> None:
+    from img2prompt.models.sentence import SentenceEncoder
+    from img2prompt.predictor import Predictor
+
+    images = [picture(1), picture(2)]
+    predictor, encoder = Predictor.from_preset(str(model)), SentenceEncoder()
+    prompts = CaptionEmbedder(predictor, encoder).embed_many(images)
+    both = CaptionEmbedder(predictor, encoder, Colours()).embed_many(images)
+    sums = prompts + Colours().embed_many(images)
+    np.testing.assert_allclose(both, sums / np.linalg.norm(sums, axis=1, keepdims=True), atol=1e-5)
 
 
 def test_a_broken_picture_gets_the_mean_of_the_others(

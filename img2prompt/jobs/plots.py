@@ -71,7 +71,7 @@ def _draw_lengths(axes: Any, reports: Sequence[Report]) -> None:
         bars = axes.bar(places, [group.mean_cosine for _, group in groups], width, alpha=0.6)
         axes.bar_label(bars, [f"n={group.images}" for _, group in groups], fontsize=7)
     axes.set_xticks(range(len(used)), used, fontsize=8)
-    axes.set(ylabel="mean cosine", title="By length of the true prompt, the same colours")
+    axes.set(ylabel="mean cosine", title="By length of the true prompt" + ", the same colours" * (len(reports) > 1))
     axes.margins(y=0.12)
     _finish(axes)
 
