@@ -160,6 +160,23 @@ def test_a_killed_build_loses_one_part_at_most(
     assert "holds another configuration (part_rows 3 there, 4 asked for)" in capsys.readouterr().err
 
 
+def test_pictures_whose_features_are_nan_are_counted(
+    tmp_path: Path, captioner: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, features_many = write_pairs(tmp_path / "a", 5), CocaFeatures.features_many
+
+    def broken(self: CocaFeatures, images: Any) -> Any:
+        rows = features_many(self, images)
+        rows[1] = np.nan
+        return rows
+
+    monkeypatch.setattr(CocaFeatures, "features_many", broken)
+    assert run("bank", "build", table, tmp_path / "bank", "--encoder", captioner) == 0
+    bank = Bank.load(tmp_path / "bank")
+    assert bank.manifest["skipped"] == {"NotFinite": 1}
+    assert sorted(Path(i).stem for i in bank.ids) == ["0", "2", "3", "4"]
+
+
 def _loaded(folder: Path) -> Any:
     from img2prompt.models.coca import load_coca
     from img2prompt.models.generation import fast_dtype
