@@ -126,7 +126,7 @@ def _row_sums(x: Tensor) -> Tensor:
     """
     if x.shape[1] % _CHUNK:
         return x.sum(-1, dtype=torch.float64)
-    return x.unflatten(-1, (-1, _CHUNK)).sum(-1).sum(-1, dtype=torch.float64)
+    return x.view(len(x), -1, _CHUNK).sum(-1).sum(-1, dtype=torch.float64)
 
 
 def _nucleus_draw(logits: Tensor, random: Tensor, temperature: float, top_p: float) -> Tensor:
