@@ -84,15 +84,25 @@ def _parse(verb: str, add_arguments: Any, rest: list[str]) -> argparse.Namespace
     parser = _Parser(prog=f"img2prompt {verb}", description=VERBS[verb], allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help="YAML file with defaults for these options")
     add_arguments(parser)
+    for sub_parser in _sub_parsers(parser).values():  # it may stand after the sub-verb as well
+        sub_parser.add_argument("--config", metavar="FILE", help=argparse.SUPPRESS)
     path, asked = _config_path(rest)
     if asked:
-        given = _read_config(path, parser)
-        parser.set_defaults(**given)
-        for action in parser._actions:  # what the file names need not stand on the line as well
+        subs = _sub_parsers(parser)
+        asked_for = next((subs[word] for word in rest if word in subs), parser)
+        given = _read_config(path, asked_for)
+        asked_for.set_defaults(**given)
+        for action in asked_for._actions:  # what the file names need not stand on the line as well
             action.required = action.required and action.dest not in given
     options = parser.parse_args(rest)
     del options.config
     return options
+
+
+def _sub_parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    """The parsers of a verb's sub-verbs (`bank build`), where it has such."""
+    actions = (action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
+    return {name: sub_parser for action in actions for name, sub_parser in action.choices.items()}
 
 
 class _Parser(argparse.ArgumentParser):

@@ -4,7 +4,7 @@ The members stand in a YAML file, for example:
 
     sentence_model: sentence-transformers/all-MiniLM-L6-v2   # the default
     members:
-      - regressor: runs/regressor/best      # a folder or a preset; folders are seen from this file's
+      - regressor: runs/regressor/best      # a folder or a preset; relative ones start at this file
         views: [plain, flip]                # test-time augmentation; by default none
       - captioner: storybook
         candidates: 8

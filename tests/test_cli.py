@@ -124,6 +124,20 @@ def test_config_mistakes_are_named(tmp_path: Path, text: str, named: str) -> Non
         cli._read_config(str(file), _parser())
 
 
+def test_config_reaches_sub_verbs(tmp_path: Path) -> None:
+    from img2prompt.jobs.bank import add_arguments
+
+    file = tmp_path / "bank.yaml"
+    file.write_text("encoder: storybook\nbatch_size: 3\n")
+    options = cli._parse("bank", add_arguments, ["build", "pairs", "out", "--config", str(file)])
+    assert (options.encoder, options.batch_size, options.action) == ("storybook", 3, "build")
+    options = cli._parse("bank", add_arguments, ["--config", str(file), "build", "pairs", "out", "--batch-size", "5"])
+    assert options.batch_size == 5
+    file.write_text("k: 3\n")
+    with pytest.raises(ConfigError, match="no option k"):
+        cli._parse("bank", add_arguments, ["--config", str(file), "build", "pairs", "out", "--encoder", "x"])
+
+
 def test_missing_config(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.yaml"):
         cli._read_config(str(tmp_path / "nowhere.yaml"), _parser())

@@ -56,7 +56,7 @@ def unit_rows(emb: ArrayLike) -> NDArray[np.float32]:
     bad = np.flatnonzero(~np.isfinite(lengths[:, 0]))
     if len(bad):
         raise DataError(f"row {bad[0]} and {len(bad) - 1} more of the embeddings are not finite; compute them again")
-    return rows / np.where(lengths == 0, 1, lengths)
+    return (rows / np.where(lengths == 0, 1, lengths)).astype(np.float32, copy=False)
 
 
 def _screen(rows: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
