@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from img2prompt.errors import ConfigError
+from img2prompt.training.data import repeated
 from img2prompt.training.plan import Phase, Plan
 
 
@@ -74,3 +76,27 @@ def test_texts_of_like_length_share_a_batch() -> None:
 def test_too_few_rows_is_a_users_error() -> None:
     with pytest.raises(ConfigError, match="batch_size 8"):
         plan(rows=5)
+
+
+def test_hard_scenes_come_more_often() -> None:
+    scenes = [
+        json.dumps({"style": style, "groups": [{}] * kinds})
+        for style, kinds in (("blueprint", 1), ("blueprint", 3), ("comic book", 3), ("comic book", 2))
+    ]
+    rows = np.arange(4)
+    assert repeated(rows, scenes, {"blueprint": 3, "3 kinds": 2}).tolist() == [0] * 3 + [1] * 6 + [2] * 2 + [3]
+    assert repeated(rows[1:3], scenes, {"blueprint": 2}).tolist() == [1, 1, 2]
+    assert repeated(rows, None, {}).tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("times", "scenes", "named"),
+    [
+        ({"blue print": 2}, ["{}"], "'blue print' is neither a style"),
+        ({"blueprint": 0}, ["{}"], "1 or more"),
+        ({"blueprint": 2}, None, "needs data with scenes"),
+    ],
+)
+def test_mistakes_in_repeat_are_named(times: dict[str, int], scenes: list[str] | None, named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        repeated(np.arange(1), scenes, times)

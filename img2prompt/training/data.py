@@ -15,6 +15,7 @@ from lightning.pytorch import LightningDataModule
 
 from img2prompt.errors import ConfigError, DataError
 from img2prompt.models.tokenizer import CocaTokenizer, train_tokenizer
+from img2prompt.pairs.storybook.vocabulary import STYLES
 from img2prompt.training.decoding import DecodingLoader
 from img2prompt.training.pair_set import Batch, PairSet
 from img2prompt.training.pixels import decode_once, default_folder
@@ -196,18 +197,19 @@ def repeated(rows: np.ndarray, scenes: Sequence[str | None] | None, times: Mappi
     """The row numbers (N,), each as often as `times` says of its scene's style and number of kinds.
 
     Raises:
-        ConfigError: the data has no scenes, or none with such a name; or a row is to come less than once.
+        ConfigError: the data has no scenes; the world knows no such name; a row is to come less than once.
     """
     if not times:
         return rows
+    unknown = sorted(set(times) - {*STYLES, *(f"{n} kinds" for n in range(1, 4))})
+    if unknown:
+        raise ConfigError(f"data.source.repeat: {unknown[0]!r} is neither a style nor one of 1 kinds, 2 kinds, 3 kinds")
+    if min(times.values()) < 1:
+        raise ConfigError("data.source.repeat: every number must be 1 or more")
     if scenes is None:
         raise ConfigError("data.source.repeat needs data with scenes (`img2prompt storybook` makes such data)")
     read = [json.loads(scenes[row] or "{}") for row in rows]
     names = [(scene.get("style"), f"{len(scene.get('groups', ()))} kinds") for scene in read]
-    unknown = set(times) - {name for pair in names for name in pair}
-    if unknown or min(times.values()) < 1:
-        wrong = f"no row has {', '.join(sorted(unknown))}" if unknown else "every number must be 1 or more"
-        raise ConfigError(f"data.source.repeat: {wrong}")
     return np.repeat(rows, [times.get(style, 1) * times.get(kinds, 1) for style, kinds in names])
 
 
