@@ -156,6 +156,9 @@ def fit_weights(embs: NDArray[Any], targets: NDArray[Any]) -> Array:
 
     units, truth = unit_length(embs), unit_length(targets)
     count = len(units)
+    # The best first, so that the order in which members are named cannot lead the search elsewhere.
+    order = np.argsort(-np.einsum("mnd,nd->m", units, truth), kind="stable")
+    units = units[order]
     dots = np.einsum("mnd,nd->nm", units, truth)  # (N,M), cosine of each member
     gram = np.einsum("mnd,knd->nmk", units, units)  # (N,M,M), of members among themselves
 
@@ -185,7 +188,7 @@ def fit_weights(embs: NDArray[Any], targets: NDArray[Any]) -> Array:
             # A hair's breadth: of equals the first stays, whose weights are the most even.
             if value < least - 1e-12:
                 best, least = weights, value
-    return best
+    return best[np.argsort(order)]
 
 
 def held_out_estimates(embs: NDArray[Any], targets: NDArray[Any], second: NDArray[np.bool_]) -> Array | None:
