@@ -16,7 +16,7 @@ import logging
 import multiprocessing
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ from img2prompt.progress import track
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["MakeRows", "ShardPlan", "read_manifest", "read_shards", "write_shards"]
+__all__ = ["MakeRows", "ShardPlan", "read_manifest", "read_shards", "write_shard", "write_shards"]
 
 logger = logging.getLogger(__name__)
 
@@ -212,11 +212,20 @@ def _make_shard(path: Path, rows: range, columns: tuple[str, ...], make_rows: Ma
     made = list(make_rows(rows))
     if len(made) != len(rows):
         raise ValueError(f"{path.name}: {len(made)} rows made, {len(rows)} planned")
+    write_shard(path, made, columns)
+
+
+def write_shard(path: Path, rows: Sequence[Mapping[str, Any]], columns: tuple[str, ...]) -> None:
+    """Writes one shard atomically; `image` takes encoded bytes, every other column text.
+
+    Raises:
+        OSError: as the system says; no half file is left.
+    """
     # Through memory: the file then appears by plain writes, whose errors are the system's own.
     sink = pa.BufferOutputStream()
     texts = [name for name in columns if name != "image"]
     pq.write_table(
-        _table(made, columns),
+        _table(rows, columns),
         sink,
         row_group_size=100,
         compression=dict.fromkeys(texts, "zstd"),
@@ -226,7 +235,7 @@ def _make_shard(path: Path, rows: range, columns: tuple[str, ...], make_rows: Ma
     write_atomically(path, sink.getvalue().to_pybytes())
 
 
-def _table(rows: list[Mapping[str, Any]], columns: tuple[str, ...]) -> pa.Table:
+def _table(rows: Sequence[Mapping[str, Any]], columns: tuple[str, ...]) -> pa.Table:
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     schema = pa.schema([(name, image if name == "image" else pa.string()) for name in columns])
     arrays = [
