@@ -21,6 +21,7 @@ The tree (each line a class; indentation is inheritance):
         ConfigError            a setting or command-line value is wrong
         OutputError            a result cannot be written
         TrainingError          training had to stop (NaN, empty data); the last good checkpoint is kept
+        ClusterError           a cluster cannot be reached, stands still or keeps losing a worker; finished shards stay
 
 Programming errors are not in the tree: they propagate with their traceback.
 """
@@ -116,3 +117,7 @@ class OutputError(Img2PromptError):
 
 class TrainingError(Img2PromptError):
     """Training had to stop; the last good checkpoint is kept."""
+
+
+class ClusterError(Img2PromptError):
+    """A cluster cannot be reached, stands still or keeps losing a worker; finished shards stay."""
