@@ -43,15 +43,22 @@ class Companions:
 class Models:
     """A captioner and its companions; each is loaded on first use."""
 
-    def __init__(self, located: Located, device: str = "auto", companions: Companions | None = None) -> None:
+    def __init__(
+        self,
+        located: Located,
+        device: str = "auto",
+        companions: Companions | None = None,
+        precision: str = "auto",
+    ) -> None:
         """
         Args:
             located: the captioner.
             device: "auto", "cpu", "cuda", "cuda:1", "mps".
             companions: None: those that the preset brings.
+            precision: of the captioner: "auto" (bfloat16 where the processor multiplies it), "float32", "bfloat16".
         """
         self.located, self.companions = located, companions or Companions()
-        self._device = device
+        self._device, self._precision = device, precision
 
     @cached_property
     def device(self) -> str:
@@ -64,9 +71,10 @@ class Models:
     def captioner(self) -> CocaCaptioner:
         """The model that proposes."""
         from img2prompt.models.coca import load_coca
-        from img2prompt.models.generation import CocaCaptioner, fast_dtype
+        from img2prompt.models.devices import dtype_of
+        from img2prompt.models.generation import CocaCaptioner
 
-        loaded = load_coca(self.located.source, device=self.device, dtype=fast_dtype(self.device))
+        loaded = load_coca(self.located.source, device=self.device, dtype=dtype_of(self._precision, self.device))
         return CocaCaptioner(loaded, batch_size=MODEL_BATCH)
 
     @cached_property

@@ -35,6 +35,7 @@ class Predictor:
         device: str = "auto",
         limits: Limits = DEFAULT_LIMITS,
         companions: Companions | None = None,
+        precision: str = "auto",
     ) -> None:
         """Most callers want `from_preset`.
 
@@ -43,10 +44,11 @@ class Predictor:
             device: "auto", "cpu", "cuda", "cuda:1", "mps".
             limits: how much one image may cost.
             companions: what stands beside the captioner; None: what the preset brings.
+            precision: of the captioner: "auto" (bfloat16 where the processor multiplies it), "float32", "bfloat16".
         """
         self.located = located
         self.limits = limits
-        self._device = device
+        self._device, self._precision = device, precision
         self._companions = companions
 
     @classmethod
@@ -59,6 +61,7 @@ class Predictor:
         regressor: str | Path | Regressor | None = None,
         bank: str | Path | None = None,
         rank: int | None = None,
+        precision: str = "auto",
     ) -> Predictor:
         """A predictor with a model that is on this machine.
 
@@ -70,6 +73,7 @@ class Predictor:
             bank: a folder of known prompts, of which each prediction then names the nearest.
             rank: candidates to choose the prompt from, 1 to 64; None: as many as the model's weights were fitted for,
                 which needs a sentence model; 1: the captioner's own choice, the fastest.
+            precision: as for `Predictor`.
 
         Raises:
             PresetError: there is no such model, or it was not pulled; nothing is downloaded.
@@ -80,7 +84,8 @@ class Predictor:
         if rank is not None and not 1 <= rank <= MOST_RANKED:
             raise ConfigError(f"rank {rank}: 1 to {MOST_RANKED} are possible")
         located = best_available() if preset is None else resolve(preset)
-        return cls(located, device=device, limits=limits, companions=Companions(regressor, bank, rank))
+        companions = Companions(regressor, bank, rank)
+        return cls(located, device=device, limits=limits, companions=companions, precision=precision)
 
     @classmethod
     def metadata_only(cls, *, limits: Limits = DEFAULT_LIMITS) -> Predictor:
@@ -181,7 +186,7 @@ class Predictor:
 
         if self.located is None:
             raise ConfigError("this predictor reads metadata only; make one with Predictor.from_preset")
-        return Rater(Models(self.located, self._device, self._companions))
+        return Rater(Models(self.located, self._device, self._companions, self._precision))
 
     def _caption(self, opened: list[Opened], asked: Asked) -> Iterator[Prediction]:
         if not opened or self.located is None:

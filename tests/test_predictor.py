@@ -155,6 +155,16 @@ def test_errors_are_the_users(predictor: Predictor, tmp_path: Path) -> None:
         Predictor.from_preset("storybok")
     with pytest.raises(ConfigError, match="device 'warp'"):
         Predictor.from_preset(predictor.located.source, device="warp").predict(png(1))
+    with pytest.raises(ConfigError, match="precision 'int4'"):
+        Predictor.from_preset(predictor.located.source, precision="int4").predict(png(1))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_captioner_takes_the_precision_that_is_asked_for(predictor: Predictor, precision: str) -> None:
+    other = Predictor.from_preset(predictor.located.source, device="cpu", precision=precision)
+    other.predict(png(1))
+    weights = next(other.captioner.model.parameters())
+    assert str(weights.dtype) == f"torch.{precision}"
 
 
 def hostile(path: Path) -> Path:

@@ -112,7 +112,9 @@ def _captioner(options: argparse.Namespace) -> Embedder:
     from img2prompt.models.sentence import SentenceEncoder
     from img2prompt.predictor import Predictor
 
-    predictor = Predictor.from_preset(options.preset, device=options.device, rank=options.rank)
+    predictor = Predictor.from_preset(
+        options.preset, device=options.device, rank=options.rank, precision=options.precision
+    )
     located = predictor.located
     assert located is not None  # from_preset found a model
     folder = companion(located.preset)

@@ -117,7 +117,9 @@ def _of_captions(options: argparse.Namespace) -> Scorer:
     from img2prompt.models.sentence import SentenceEncoder
     from img2prompt.predictor import Predictor
 
-    predictor = Predictor.from_preset(options.preset, device=options.device, rank=options.rank)
+    predictor = Predictor.from_preset(
+        options.preset, device=options.device, rank=options.rank, precision=options.precision
+    )
     encoder = SentenceEncoder()
 
     def run(data: datasets.Dataset, some: Sequence[Example]) -> Iterator[Prediction | Failed]:

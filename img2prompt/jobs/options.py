@@ -11,7 +11,7 @@ from img2prompt.results import STYLES
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Which model captions, and how: --preset, --style, --candidates, --seed, --batch-size, --device."""
+    """Which model captions, and how: --preset, --style, --candidates, --seed, --batch-size, --device, --precision."""
     add = parser.add_argument
     add(
         "--preset",
@@ -28,6 +28,12 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=number(int, 0, 2**63 - 1), default=0, help="of the sampling of candidates (default: 0)")
     add("--batch-size", type=number(int, 1, 4096), default=16, metavar="N", help="pictures at once (default: 16)")
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    add(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="of the captioner (default: bfloat16 where the processor multiplies it)",
+    )
 
 
 def number(kind: Callable[[str], Any], least: float, most: float = math.inf) -> Callable[[str], Any]:

@@ -115,6 +115,7 @@ def _predictor(options: argparse.Namespace) -> Predictor:
         regressor=options.regressor,
         bank=options.bank,
         rank=options.rank,
+        precision=options.precision,
     )
 
 

@@ -49,7 +49,7 @@ def submit(options: argparse.Namespace) -> int:
     if options.sample is not None:
         named = in_order(named, sample_ids(options.sample), options.sample)
     embedder = load_embedder(options)
-    settings = {name: str(getattr(options, name)) for name in ("candidates", "style", "seed", "rank")}
+    settings = {name: str(getattr(options, name)) for name in ("candidates", "style", "seed", "rank", "precision")}
     settings["model"] = ", ".join(map(stamp, embedder.places))
     ids = list(named)
     with Partial(options.output, ids, settings) as partial:

@@ -23,6 +23,21 @@ def usable(device: str) -> str:
     return device
 
 
+PRECISIONS = ("auto", "float32", "bfloat16")
+
+
+def dtype_of(precision: str, device: str) -> torch.dtype:
+    """The type of weights for one of PRECISIONS; "auto" takes the fastest.
+
+    Raises:
+        ConfigError: no such precision.
+    """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision {precision!r}: {', '.join(PRECISIONS)} are possible")
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    return dtypes[precision] if precision in dtypes else fast_dtype(device)
+
+
 def fast_dtype(device: str) -> torch.dtype:
     """bfloat16 where the processor multiplies it, else float32."""
     if device.startswith("cuda"):
