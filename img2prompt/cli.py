@@ -19,7 +19,7 @@ VERBS: dict[str, str] = {  # verb -> its line in the help; the module is img2pro
     "predict": "the prompts of pictures",
     "evaluate": "score a model on prompt-image pairs",
     "submit": "write a Kaggle submission for pictures",
-    "train": "fine-tune or train a captioner or regressor",
+    "train": "fine-tune or train a captioner, regressor or upsampler",
     "pairs": "prompt-image pairs: format, stats, dedup, split, generate",
     "bank": "known prompts by the looks of their pictures: build, find",
     "ensemble": "fit the weights of several models together",

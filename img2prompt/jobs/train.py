@@ -1,11 +1,13 @@
-"""`img2prompt train captioner|regressor --config RECIPE`: LightningCLI over a model and its data, a row each."""
+"""`img2prompt train captioner|regressor|upsampler --config RECIPE`: LightningCLI over a model and its data, a row each."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
+import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +57,13 @@ TRAINEES: dict[str, Trainee] = {
         recipes=("clip_vit_l_14", "storybook_regressor", "timm_vit_b_16", "vit_l_336"),
         example="--data.sources='[{path: FOLDER}]'",
         defaults={"keep.monitor": "val/cosine", "keep.mode": "max"},
+    ),
+    "upsampler": Trainee(
+        line="Trains a small language model to make a short prompt a long one.",
+        module="img2prompt.training.upsampler:UpsamplerTraining",
+        data="img2prompt.training.text_pairs:TextPairs",
+        recipes=("storybook_upsampler",),
+        example="--data.source.train=FOLDER",
     ),
 }
 
@@ -137,13 +146,29 @@ def _fit(cli: TrainingCLI) -> int:
     path = root / CHECKPOINT
     if path.exists() and not cli.config["resume"]:
         raise ConfigError(f"{root}: holds a run; add --resume to go on with it, or choose another --output")
-    if cli.trainer.is_global_zero:
-        root.mkdir(parents=True, exist_ok=True)
-        cli.write_config(root)
-        (root / "versions.json").write_text(json.dumps(installation(), indent=1) + "\n", encoding="utf-8")
-    resume = str(path) if cli.config["resume"] and path.exists() else None
-    cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume, weights_only=True)
+    with _not_for_nothing(root, cli.trainer):
+        if cli.trainer.is_global_zero:
+            root.mkdir(parents=True, exist_ok=True)
+            cli.write_config(root)
+            (root / "versions.json").write_text(json.dumps(installation(), indent=1) + "\n", encoding="utf-8")
+        resume = str(path) if cli.config["resume"] and path.exists() else None
+        cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume, weights_only=True)
     if cli.trainer.is_global_zero:
         print(root / "last")
         print(f"{cli.datamodule.skipped} rows were left out", file=sys.stderr)
     return 0
+
+
+@contextlib.contextmanager
+def _not_for_nothing(root: Path, trainer: Any) -> Iterator[None]:
+    """Takes a folder away again that was made for a run which failed before its first step."""
+    made = [place for place in (root, *root.parents) if not place.exists()]
+    try:
+        yield
+    except BaseException:
+        if made and trainer.is_global_zero and not trainer.global_step:
+            shutil.rmtree(root, ignore_errors=True)
+            for parent in made[1:]:
+                with contextlib.suppress(OSError):  # somebody else has put something there
+                    parent.rmdir()
+        raise
