@@ -88,6 +88,17 @@ class Prediction:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A picture that a generator made from a prompt, and how."""
+
+    image: Image
+    made: EmbeddedPrompt  # its prompt, seed, steps, ...: what a file of the picture says of itself
+    sampler: str | None = None  # in the words of web interfaces, e.g. "DPM++ 2M Karras"
+    read: str | None = None  # the start of the prompt, as far as the text encoder had room; None: it read all
+    checked: bool = False  # a safety checker looked at the picture and let it pass
+
+
 class Captioner(Protocol):
     """Proposes captions for images."""
 
@@ -103,4 +114,24 @@ class Regressor(Protocol):
 
     def embed_many(self, images: Sequence[Image]) -> NDArray[np.float32]:
         """Rows (B,D) of unit length, D of the sentence model; independent of how images are batched."""
+        ...
+
+
+class Generator(Protocol):
+    """Makes pictures from prompts."""
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures that are made at once; it may shrink when memory runs out."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """Plain data that, with prompt and seed, settles a picture: model, size, steps, ..."""
+        ...
+
+    def generate_many(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Generated | Failed]:
+        """One picture for each prompt, from its own seed alone, whatever stands beside it in a batch.
+
+        Equal seeds start from equal noise, so prompts can be compared on it.
+        """
         ...

@@ -1,0 +1,227 @@
+"""Pictures from prompts by any text-to-image pipeline of diffusers. With its siblings, the only importer of it.
+
+The starting noise of a picture comes from its own generator on the CPU, so neither the batch nor the device nor what
+was made before changes it. When memory runs out, the batch is halved and the work goes on.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from img2prompt.errors import ConfigError, ModelError
+from img2prompt.models.devices import usable
+from img2prompt.models.diffusion_encoders import EncoderRoom
+from img2prompt.models.diffusion_loading import dtype_of, fingerprint, first_line, load_pipeline, quiet
+from img2prompt.models.diffusion_presets import locate
+from img2prompt.models.diffusion_schedulers import sampler_of, set_scheduler
+from img2prompt.models.diffusion_settings import PictureSettings, RunSettings
+from img2prompt.results import EmbeddedPrompt, Failed, Generated
+
+if TYPE_CHECKING:
+    from diffusers import DiffusionPipeline
+
+__all__ = ["DiffusionGenerator", "PictureSettings", "RunSettings"]
+
+_log = logging.getLogger(__name__)
+
+_BLACK = 2 / 255  # no sample of the picture is brighter
+_OURS = {"prompt", "generator", "output_type"}  # arguments of a pipeline that every picture gives
+
+
+class DiffusionGenerator:
+    """A pipeline that is on this machine; a `Generator`.
+
+    Args:
+        name: a preset of DIFFUSION_PRESETS, a folder, or a repository "OWNER/NAME" of the local cache.
+        picture: what settles the pictures.
+        run: how the work is done.
+
+    Attributes:
+        pipeline: of diffusers.
+        device: where it computes.
+
+    Raises:
+        MissingExtra: diffusers is not installed.
+        PresetError: the pipeline is not on this machine; nothing is downloaded.
+        ModelError: it cannot be loaded, brings code, holds pickles, or makes no pictures from prompts.
+        ConfigError: a setting that is unknown, or that the pipeline does not have.
+    """
+
+    def __init__(self, name: str, picture: PictureSettings | None = None, run: RunSettings | None = None) -> None:
+        self._wanted, run = picture or PictureSettings(), run or RunSettings()
+        self._located = locate(name)
+        self.device = usable(run.device)
+        self.pipeline: DiffusionPipeline = load_pipeline(
+            self._located.folder, run, self.device, safety_checker=self._wanted.safety_checker
+        )
+        self._dtype = str(dtype_of(run.dtype, self.device)).removeprefix("torch.")
+        self._batch_size = run.batch_size
+        self._call = self._arguments()
+        self._sampler = self._set_scheduler()
+        self._room = EncoderRoom(self.pipeline)
+
+    @property
+    def batch_size(self) -> int:
+        """Pictures at once."""
+        return self._batch_size
+
+    def settings(self) -> dict[str, Any]:
+        """What settles a picture beside prompt and seed."""
+        scheduler = getattr(self.pipeline, "scheduler", None)
+        config = {} if scheduler is None else dict(scheduler.config)
+        return {
+            "model": self._located.name,
+            "fingerprint": fingerprint(self._located.folder),
+            "pipeline": type(self.pipeline).__name__,
+            "scheduler": type(scheduler).__name__,
+            "scheduler_config": {
+                key: value
+                for key, value in sorted(config.items())
+                if isinstance(value, bool | int | float | str) and not key.startswith("_")
+            },
+            **self._call,
+            "negative_prompt": self._wanted.negative_prompt,
+            "dtype": self._dtype,
+            "safety_checker": getattr(self.pipeline, "safety_checker", None) is not None,
+        }
+
+    def generate_many(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Generated | Failed]:
+        """One picture for each prompt, from its own seed.
+
+        Args:
+            prompts: B texts.
+            seeds: B numbers of 0 to 2**63 - 1; equal ones start from equal noise.
+
+        Returns:
+            In the order of the prompts. A picture fails when it is black (BlackPicture), holds numbers that are not
+            finite (NotFinite), or the safety checker withheld it (Withheld).
+
+        Raises:
+            ModelError: one picture alone does not fit into memory, or the pipeline refuses the settings.
+        """
+        if len(prompts) != len(seeds):
+            raise ValueError(f"{len(prompts)} prompts, {len(seeds)} seeds")
+        made: list[Generated | Failed] = []
+        while len(made) < len(prompts):
+            part = slice(len(made), len(made) + self._batch_size)
+            batch = self._try(list(prompts[part]), list(seeds[part]))
+            if batch is None:
+                self._halve(min(self._batch_size, len(prompts) - len(made)))
+            else:
+                made += batch
+        return made
+
+    def _try(self, prompts: list[str], seeds: list[int]) -> list[Generated | Failed] | None:
+        """The pictures of one batch, or None: memory ran out."""
+        # No surrogate has a token; the prompt is recorded as it was given.
+        texts = [prompt.encode("utf-8", "replace").decode() for prompt in prompts]
+        arguments: dict[str, Any] = {**self._call}
+        if self._wanted.negative_prompt is not None:
+            arguments["negative_prompt"] = [self._wanted.negative_prompt] * len(texts)
+        generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        try:
+            with torch.inference_mode(), quiet(), np.errstate(invalid="ignore"):
+                out = self.pipeline(prompt=texts, generator=generators, output_type="np", **arguments)
+        except ValueError as error:  # what pipelines say of sizes and numbers that they do not take
+            raise ModelError(f"{self._located.name}: {first_line(error)}") from error
+        except RuntimeError as error:
+            if not _is_out_of_memory(error):
+                raise
+            return None
+        if not hasattr(out, "images"):
+            raise ModelError(f"{self._located.name}: a {type(self.pipeline).__name__} gives no pictures")
+        flagged = getattr(out, "nsfw_content_detected", None)
+        checks: list[bool | None] = [None] * len(texts) if flagged is None else [bool(flag) for flag in flagged]
+        rows = zip(prompts, texts, seeds, out.images, checks, strict=True)
+        return [self._judged(*row) for row in rows]
+
+    def _halve(self, size: int) -> None:
+        """Takes half of the batch size at which memory ran out."""
+        from accelerate.utils.memory import clear_device_cache
+
+        if size <= 1:
+            raise ModelError(
+                f"{self._located.name}: out of memory with a single picture on {self.device}; ask for a smaller"
+                " --size, or try --vae-tiling, --offload model or --dtype bfloat16"
+            )
+        self._batch_size = size // 2
+        _log.warning("out of memory with %d pictures at once; going on with %d", size, self._batch_size)
+        clear_device_cache(garbage_collection=True)
+
+    def _judged(
+        self, prompt: str, text: str, seed: int, pixels: NDArray[np.float32], flagged: bool | None
+    ) -> Generated | Failed:
+        """A picture (H,W,3) in 0..1, or why it is none."""
+        if flagged:
+            return Failed(prompt, "the safety checker withheld the picture", "Withheld")
+        if not np.isfinite(pixels).all():
+            return Failed(prompt, f"numbers that are not finite, computed in {self._dtype}; try --dtype", "NotFinite")
+        if pixels.max() < _BLACK:
+            return Failed(prompt, f"a black picture, computed in {self._dtype}; try --dtype", "BlackPicture")
+        image = Image.fromarray((pixels * 255).round().astype(np.uint8))
+        made = EmbeddedPrompt(
+            prompt=prompt,
+            negative_prompt=self._wanted.negative_prompt,
+            model=self._located.name,
+            seed=seed,
+            steps=self._call.get("num_inference_steps"),
+            guidance_scale=self._call.get("guidance_scale"),
+            width_px=image.width,
+            height_px=image.height,
+        )
+        return Generated(image, made, self._sampler, self._room.read_part(text), checked=flagged is False)
+
+    def _arguments(self) -> dict[str, Any]:
+        """Arguments of every call: what was asked for, else the preset's value, else the pipeline's own."""
+        wanted, preset, pipeline = self._wanted, self._located.preset, type(self.pipeline)
+        parameters = inspect.signature(pipeline.__call__).parameters
+        if not parameters.keys() >= _OURS:
+            raise ModelError(f"{self._located.name}: a {pipeline.__name__} makes no pictures from prompts alone")
+        asked = {
+            "num_inference_steps": (wanted.steps, preset and preset.steps),
+            "guidance_scale": (wanted.guidance_scale, preset and preset.guidance_scale),
+            "height": (wanted.height_px, preset and preset.image_px),
+            "width": (wanted.width_px, preset and preset.image_px),
+            "negative_prompt": (wanted.negative_prompt, None),
+        }
+        arguments: dict[str, Any] = dict(preset.call) if preset is not None else {}
+        for name, (given, usual) in asked.items():
+            if name not in parameters:
+                if given is not None:
+                    raise ConfigError(f"{self._located.name}: a {pipeline.__name__} takes no {name.replace('_', ' ')}")
+                continue
+            value = next((v for v in (given, usual, parameters[name].default) if v is not None), None)
+            if value is not None and name != "negative_prompt":
+                arguments[name] = value
+        needed = [n for n, p in parameters.items() if _is_needed(p) and n not in {*_OURS, *arguments, "self"}]
+        if needed:
+            raise ModelError(f"{self._located.name}: a {pipeline.__name__} needs more than a prompt: {needed[0]}")
+        return arguments
+
+    def _set_scheduler(self) -> str | None:
+        preset, scheduler = self._located.preset, getattr(self.pipeline, "scheduler", None)
+        name = self._wanted.scheduler or (preset.scheduler if preset is not None else None)
+        if name is not None:
+            if scheduler is None:
+                raise ConfigError(f"{self._located.name}: a {type(self.pipeline).__name__} has no scheduler to change")
+            return set_scheduler(self.pipeline, name)
+        return None if scheduler is None else sampler_of(scheduler)
+
+
+def _is_needed(parameter: inspect.Parameter) -> bool:
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return parameter.default is inspect.Parameter.empty and parameter.kind not in kinds
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
