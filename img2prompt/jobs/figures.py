@@ -28,12 +28,17 @@ class Bins:
     counts: tuple[int, ...]
     open_end: bool
 
-    @property
-    def names(self) -> list[str]:
+    def names(self, write: Callable[[float], str]) -> list[str]:
         """What each bin holds, such as "10-14", and the last "95 or more"."""
         starts = [self.first + self.width * i for i in range(len(self.counts))]
-        names = [f"{start}-{start + self.width - 1}" if self.width > 1 else str(start) for start in starts]
-        return [*names[:-1], f"{starts[-1]} or more"] if self.open_end else names
+        ends = [f"-{write(start + self.width - 1)}" if self.width > 1 else "" for start in starts]
+        names = [f"{write(start)}{end}" for start, end in zip(starts, ends, strict=True)]
+        return [*names[:-1], f"{write(starts[-1])} or more"] if self.open_end else names
+
+
+def whole(number: float) -> str:
+    """A whole number with its thousands apart."""
+    return f"{number:,.0f}"
 
 
 def bins(counts: Mapping[int, int], *, most: int = 40) -> Bins:
@@ -60,7 +65,14 @@ def bins(counts: Mapping[int, int], *, most: int = 40) -> Bins:
     return Bins(first, width, tuple(heights), ordered[-1] >= first + width * len(heights))
 
 
-def histogram(data: Bins, *, caption: str, unit: str, mark: tuple[float, str] | None = None) -> Markup:
+def histogram(
+    data: Bins,
+    *,
+    caption: str,
+    unit: str,
+    mark: tuple[float, str] | None = None,
+    write: Callable[[float], str] = whole,
+) -> Markup:
     """Bars over numbers.
 
     Args:
@@ -68,24 +80,24 @@ def histogram(data: Bins, *, caption: str, unit: str, mark: tuple[float, str] | 
         caption: what is counted.
         unit: of the numbers, under their axis.
         mark: a number to draw a line at, and what it is.
+        write: how the numbers are written.
     """
+    names = data.names(write)
+    middle = 0.5 if data.width == 1 else 0.0  # a bar of one number has it under its middle
 
     def draw(width: int, height: int) -> Markup:
         field = _Field(width, height, (data.first, data.first + data.width * len(data.counts)), (0, max(data.counts)))
         bars = Markup("").join(
             _bar(field, data.first + data.width * i, data.width, count, f"{name} {unit}: {count:,}")
-            for i, (name, count) in enumerate(zip(data.names, data.counts, strict=True))
+            for i, (name, count) in enumerate(zip(names, data.counts, strict=True))
         )
         shown = [x for x in _ticks(data.first, field.x_range[1], 8 if width > 400 else 5) if x < field.x_range[1]]
-        ends = f"{data.names[-1]}" if data.open_end else ""
-        return Markup("").join(
-            [field.rules(lambda y: f"{y:,.0f}"), bars, field.axis(shown, lambda x: f"{x:,.0f}", unit, ends)]
-            + ([field.mark(*mark)] if mark and data.first < mark[0] < field.x_range[1] else [])
-        )
+        shown = [x for x in shown if x == round(x)]  # between whole numbers there is nothing
+        axis = field.axis([x + middle for x in shown], [write(x) for x in shown], unit, names[-1] * data.open_end)
+        marked = mark is not None and data.first < mark[0] < field.x_range[1]
+        return Markup("").join([field.rules(whole), bars, axis, field.mark(*mark) if mark and marked else ""])
 
-    return _figure(
-        draw, caption, [unit, "count"], [[n, f"{c:,}"] for n, c in zip(data.names, data.counts, strict=True)]
-    )
+    return _figure(draw, caption, [unit, "count"], [[n, f"{c:,}"] for n, c in zip(names, data.counts, strict=True)])
 
 
 def curve(
@@ -96,7 +108,7 @@ def curve(
     form: str = "{:.0%}",
     chosen: float | None = None,
 ) -> Markup:
-    """A line through points, with their values.
+    """A line through points at fractions such as thresholds, with their values.
 
     Args:
         points: at least one.
@@ -116,17 +128,17 @@ def curve(
         for x, y in points:
             is_chosen = chosen is not None and abs(x - chosen) < 1e-9
             parts.append(
-                Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{:g}: {}</title></circle>').format(
+                Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="{}"><title>{:.2f}: {}</title></circle>').format(
                     "chosen" if is_chosen else "dot", field.x(x), field.y(y), 5 if is_chosen else 3.5, x, form.format(y)
                 )
             )
             if is_chosen:
                 parts.append(field.label(x, y, form.format(y)))
         shown = xs if len(xs) <= (16 if width > 400 else 6) else xs[:: math.ceil(len(xs) / (16 if width > 400 else 6))]
-        parts.append(field.axis(shown, "{:g}".format, names[0], ""))
+        parts.append(field.axis(shown, [f"{x:.2f}" for x in shown], names[0], ""))
         return Markup("").join(parts)
 
-    return _figure(draw, caption, list(names), [[f"{x:g}", form.format(y)] for x, y in points])
+    return _figure(draw, caption, list(names), [[f"{x:.2f}", form.format(y)] for x, y in points])
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +165,10 @@ class _Field:
                 '<line class="rule" x1="{0}" x2="{1}" y1="{2:.1f}" y2="{2:.1f}"/>'
                 '<text x="{3}" y="{4:.1f}" text-anchor="end">{5}</text>'
             ).format(LEFT, self.width - RIGHT, self.y(y), LEFT - 8, self.y(y) + 4, form(y))
-            for y in _ticks(*self.y_range, 4)
+            for y in _ticks(*self.y_range, 5)
         )
 
-    def axis(self, shown: Sequence[float], form: Callable[[float], str], name: str, end: str) -> Markup:
+    def axis(self, places: Sequence[float], texts: Sequence[str], name: str, end: str) -> Markup:
         """The level axis: its line, numbers, name, and what the last bar holds."""
         base = self.height - BOTTOM
         parts = [
@@ -165,8 +177,8 @@ class _Field:
             Markup('<text x="{}" y="{}" text-anchor="end">{}</text>').format(self.width - RIGHT, self.height - 4, end),
         ]
         parts += [
-            Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(self.x(x), base + 17, form(x))
-            for x in shown
+            Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(self.x(x), base + 17, text)
+            for x, text in zip(places, texts, strict=True)
         ]
         return Markup("").join(parts)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -95,13 +95,20 @@ def visible(text: str) -> str:
     return _UNSEEN.sub(_sign, text)
 
 
-def prompt(text: str, *, cut: int = CUT, tag: str = "p") -> Markup:
-    """A prompt as an element of its own; a long one opens on demand."""
-    body: str = escape(text)
+def prompt(text: str, *, cut: int = CUT, tag: str = "p", write: Callable[[str], Markup] = escape) -> Markup:
+    """A prompt as an element of its own; a long one opens on demand.
+
+    Args:
+        text: the prompt.
+        cut: characters that are shown at once.
+        tag: of the element.
+        write: gives its parts as HTML, such as with some words marked.
+    """
+    body = write(text)
     if len(text) > cut + 80:  # a rest of a few words is not worth a click
         head = text[:cut].rsplit(" ", 1)[0] if " " in text[cut // 2 : cut] else text[:cut]
         more = '<details class="more"><summary>… {:,} characters more</summary>{}</details>'
-        body = Markup("{}" + more).format(head, len(text) - len(head), text[len(head) :])
+        body = Markup("{}" + more).format(write(head), len(text) - len(head), write(text[len(head) :]))
         tag = "div"
     return Markup('<{0} class="prompt" dir="auto">{1}</{0}>').format(Markup(tag), body)
 

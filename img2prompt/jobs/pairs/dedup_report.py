@@ -11,111 +11,20 @@ from __future__ import annotations
 import heapq
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from img2prompt.errors import OutputError
+from img2prompt.jobs.pairs.dedup_page import dedup_page
+from img2prompt.jobs.pairs.groups import Found, Group, Member, Rows, groups_of
 from img2prompt.pairs.atomic import fresh_file, write_atomically
+
+__all__ = ["Found", "Group", "Member", "Rows", "groups_of", "write_report"]
 
 SHOWN = 500  # groups on the page of either kind: the largest, and those with the lowest cosines
 
 Curve = Sequence[tuple[float, int]]  # threshold, survivors; in any order
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """What is told of rows; every sequence has one entry a row, and is only read at the rows of groups."""
-
-    prompts: Sequence[str]
-    ids: Sequence[str] | None = None
-    sources: Sequence[str] | None = None
-
-    def member(self, row: int, cosine: float) -> Member:
-        """The row as part of a group."""
-        return Member(
-            row=row,
-            prompt=str(self.prompts[row]),
-            cosine=cosine,
-            id=None if self.ids is None else self.ids[row],
-            source=None if self.sources is None else self.sources[row],
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A row of a group.
-
-    Attributes:
-        row: its number in the data set (of a survivor by `--against`: in that other one).
-        prompt: its text.
-        cosine: to the group's survivor; 1.0 for the survivor itself.
-        id: of the row, where it has one.
-        source: where it came from, where that is known.
-    """
-
-    row: int
-    prompt: str
-    cosine: float
-    id: str | None = None
-    source: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """A survivor and the rows that went because of it, the nearest first."""
-
-    survivor: Member
-    removed: tuple[Member, ...]
-
-    @property
-    def lowest(self) -> float:
-        """The cosine of the row that went on the weakest ground."""
-        return min(member.cosine for member in self.removed)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The group as plain data for JSON."""
-        return {
-            "size": 1 + len(self.removed),
-            "survivor": _plain(self.survivor),
-            "removed": [_plain(member) for member in self.removed],
-        }
-
-
-class Found(Protocol):
-    """What is read of `img2prompt.pairs.dedup.Duplicates`."""
-
-    @property
-    def keep(self) -> NDArray[np.bool_]: ...  # (N,)
-    @property
-    def survivor(self) -> NDArray[np.int64]: ...  # (N,)
-    @property
-    def cosine(self) -> NDArray[np.float32]: ...  # (N,)
-
-
-def groups_of(found: Found, rows: Rows, other: Rows | None = None) -> Iterator[Group]:
-    """The groups one by one, the largest first, so that a million of them need no memory.
-
-    Args:
-        found: which of N rows stay, and for each of the others its survivor and the cosine to it.
-        rows: the N rows.
-        other: where the survivors are rows of another data set (`against`), that one.
-    """
-    removed = np.flatnonzero(~found.keep)  # (R,)
-    survivor, cosine = found.survivor[removed], found.cosine[removed]
-    order = np.lexsort((removed, -cosine, survivor))
-    removed, survivor, cosine = removed[order], survivor[order], cosine[order]
-    names, starts, sizes = np.unique(survivor, return_index=True, return_counts=True)
-    for group in np.lexsort((names, -sizes)).tolist():
-        members = range(int(starts[group]), int(starts[group] + sizes[group]))
-        yield Group(
-            (rows if other is None else other).member(int(names[group]), 1.0),
-            tuple(rows.member(int(removed[i]), float(cosine[i])) for i in members),
-        )
 
 
 def write_report(folder: Path, groups: Iterable[Group], curve: Curve, facts: Mapping[str, Any]) -> Path:
@@ -142,9 +51,32 @@ def write_report(folder: Path, groups: Iterable[Group], curve: Curve, facts: Map
                 file.write(_json(group.to_dict()) + b"\n")
         report = {"facts": dict(facts), "curve": [list(point) for point in sorted(curve)], **summary.to_dict()}
         write_atomically(folder / "report.json", _json(report, indent=1) + b"\n")
+        if curve:
+            _draw_curve(folder / "curve.png", curve, facts)
+        html = dedup_page(report, summary.shown())
+        write_atomically(folder / "report.html", html.encode())
     except OSError as error:
         raise OutputError(f"{folder}: {error.strerror or error}; make room or choose another folder") from error
     return folder / "report.html"
+
+
+def _draw_curve(path: Path, curve: Curve, facts: Mapping[str, Any]) -> None:
+    from matplotlib.figure import Figure  # without pyplot: no global state, and no display is looked for
+    from matplotlib.ticker import PercentFormatter
+
+    points = sorted(curve)
+    thresholds, shares = [at for at, _ in points], [survivors / max(facts["rows"], 1) for _, survivors in points]
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(thresholds, shares, "o-", color="#0b5a75", markersize=4)
+    axes.axvline(facts["threshold"], color="#b4540a", linestyle="--", label=f"chosen: {facts['threshold']:g}")
+    axes.set(xlabel="cosine threshold", ylabel="prompts that stay", title=f"Survivors of {facts['rows']:,} prompts")
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    with fresh_file(path) as fresh:
+        figure.savefig(fresh, format="png", dpi=130, metadata={"Software": None})
 
 
 class _Summary:
@@ -183,10 +115,6 @@ def _push(heap: list[Any], item: tuple[Any, ...]) -> None:
         heapq.heappush(heap, item)
     else:
         heapq.heappushpop(heap, item)
-
-
-def _plain(member: Member) -> dict[str, Any]:
-    return {name: value for name, value in asdict(member).items() if value is not None}
 
 
 def _json(data: Mapping[str, Any], indent: int | None = None) -> bytes:
