@@ -45,8 +45,8 @@ def dedup_page(report: Mapping[str, Any], groups: Sequence[Group]) -> str:
     rows, survivors = int(known["rows"]), int(known["survivors"])
     threshold = float(known["threshold"])
     lead = (
-        f"Each of the {report['removed']:,} that went is at cosine {threshold:g} or more to one that stays, which is named"
-        " with it below. Words that the one that stays does not have are marked."
+        f"Each of the {report['removed']:,} that went is at cosine {threshold:g} or more to one that stays, listed"
+        " with it below; words that the one that stays does not have are marked."
     )
     sections = [
         _curve(report["curve"], rows, threshold),
@@ -116,9 +116,9 @@ def _numbers(report: Mapping[str, Any], threshold: float) -> Section | None:
 def _how(known: Mapping[str, Any]) -> Section:
     shown = {name: known.get(name) for name in NAMES} | {n: v for n, v in known.items() if n not in IN_HEADLINE}
     if shown.get("recall") is not None:
-        sample = f", on a sample of {shown['recall_sample']:,} rows" if shown.get("recall_sample") else ""
+        sample = f", of {shown['recall_pairs']:,} near pairs of a sample" if shown.get("recall_pairs") else ""
         shown["recall"] = f"{shown['recall']:.5f}{sample}"
-    shown.pop("recall_sample", None)
+    shown.pop("recall_pairs", None)
     if isinstance(shown.get("seconds"), int | float):
         shown["seconds"] = f"{shown['seconds']:,.1f} s"
     settled = {

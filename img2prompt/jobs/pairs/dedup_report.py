@@ -35,8 +35,8 @@ def write_report(folder: Path, groups: Iterable[Group], curve: Curve, facts: Map
         groups: read once and not held, such as `groups_of(found, Rows(prompts, ids, sources))`.
         curve: pairs of threshold and number of survivors; empty when it was not computed.
         facts: plain data. Known to the page: `rows` and `survivors` (numbers, needed), `threshold` (needed), `keep`
-            (the rule, such as "longest"), `method`, `recall` (0..1, None when exact) and `recall_sample` (rows it was
-            measured on), `sentence_model`, `seconds`, `sources` (list), `against` (list or None), `settings` and
+            (the rule, such as "longest"), `method`, `recall` (0..1, None when exact) and `recall_pairs` (as many it
+            was measured on), `sentence_model`, `seconds`, `sources` (list), `against` (list or None), `settings` and
             `versions` (mappings). What else is there is shown by its name.
 
     Raises:
@@ -91,7 +91,7 @@ class _Summary:
     def add(self, group: Group) -> None:
         number = self.sizes.total()
         self.sizes[1 + len(group.removed)] += 1
-        self.cosines.update(min(int(member.cosine * 100 + 1e-6), 100) / 100 for member in group.removed)
+        self.cosines.update(min(int(member.cosine * 100 + 1e-4), 100) / 100 for member in group.removed)
         _push(self._largest, (len(group.removed), -number, group))
         _push(self._doubtful, (-group.lowest, -number, group))
 
