@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import json
 import logging
-import multiprocessing
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +28,7 @@ from img2prompt._version import __version__
 from img2prompt.errors import DataError, OutputError
 from img2prompt.pairs.atomic import sole_writer, write_atomically
 from img2prompt.pairs.manifest import FORMAT, check_shard, claim, read_manifest, write_manifest
+from img2prompt.pairs.pool import in_processes
 from img2prompt.progress import track
 
 if TYPE_CHECKING:
@@ -177,42 +176,17 @@ def _made(
     """Makes shards, yielding each name when its shard stands."""
     if missing:
         (root / "manifest.json").unlink(missing_ok=True)  # it promises shards that do not stand
-    if workers <= 1 or len(missing) <= 1:
-        for name, rows in missing.items():
-            _make_shard(root / name, rows, plan.columns, make_rows)
-            yield name
-        return
-    # Fresh processes: a fork would copy threads' locks (and keep the folder's lock alive after this process is gone).
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(missing)), mp_context=context, initializer=_end_with_parent) as pool:
-        jobs = {
-            pool.submit(_make_shard, root / name, rows, plan.columns, make_rows): name for name, rows in missing.items()
-        }
-        try:
-            for job in as_completed(jobs):
-                job.result()
-                yield jobs[job]
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    make = partial(_make_shard, root, plan.columns, make_rows)
+    yield from in_processes(make, list(missing.items()), workers)
 
 
-def _end_with_parent() -> None:
-    """Workers of a killed run must not go on: a pool's processes would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-
-    def watch() -> None:
-        if parent is not None:
-            parent.join()
-            os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _make_shard(path: Path, rows: range, columns: tuple[str, ...], make_rows: MakeRows) -> None:
+def _make_shard(root: Path, columns: tuple[str, ...], make_rows: MakeRows, shard: tuple[str, range]) -> str:
+    name, rows = shard
     made = list(make_rows(rows))
     if len(made) != len(rows):
-        raise ValueError(f"{path.name}: {len(made)} rows made, {len(rows)} planned")
-    write_shard(path, made, columns)
+        raise ValueError(f"{name}: {len(made)} rows made, {len(rows)} planned")
+    write_shard(root / name, made, columns)
+    return name
 
 
 def write_shard(path: Path, rows: Sequence[Mapping[str, Any]], columns: tuple[str, ...]) -> None:
@@ -225,7 +199,7 @@ def write_shard(path: Path, rows: Sequence[Mapping[str, Any]], columns: tuple[st
     sink = pa.BufferOutputStream()
     texts = [name for name in columns if name != "image"]
     pq.write_table(
-        _table(rows, columns),
+        table_of(rows, columns),
         sink,
         row_group_size=100,
         compression=dict.fromkeys(texts, "zstd"),
@@ -235,7 +209,8 @@ def write_shard(path: Path, rows: Sequence[Mapping[str, Any]], columns: tuple[st
     write_atomically(path, sink.getvalue().to_pybytes())
 
 
-def _table(rows: Sequence[Mapping[str, Any]], columns: tuple[str, ...]) -> pa.Table:
+def table_of(rows: Sequence[Mapping[str, Any]], columns: tuple[str, ...]) -> pa.Table:
+    """Rows as they stand in a shard, with the note by which `datasets` knows the image column."""
     image = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     schema = pa.schema([(name, image if name == "image" else pa.string()) for name in columns])
     arrays = [
