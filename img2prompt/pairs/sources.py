@@ -1,194 +1,273 @@
-"""Prompt-image pairs in the formats people have, opened as one kind of data set.
+"""Prompt-image pairs in the formats people have, opened as one kind of data set or read as one kind of stream.
 
-| what is given                                         | how its pairs are read                          |
-| ----------------------------------------------------- | ----------------------------------------------- |
-| folder with manifest.json                             | our shards                                      |
-| .csv, .tsv, .jsonl                                    | a column of images (paths from the table's      |
-|                                                       | folder, or URLs), a column of prompts           |
-| folder with metadata.jsonl, metadata.csv or pairs.csv | that table                                      |
-| folder of images                                      | a .txt beside each image                        |
+What a source is, is seen by looking at it: the first row of FORMATS that recognises it reads it.
 """
 
 from __future__ import annotations
 
-import csv
-import itertools
-import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from img2prompt.errors import DataError
+from img2prompt.pairs import coco, diffusiondb, img2dataset
+from img2prompt.pairs.columns import COLUMN_NAMES, OPTIONAL, Row, is_url, match_columns, texts_of
+from img2prompt.pairs.folders import (
+    is_shards,
+    parquet_files,
+    parquet_folder_rows,
+    picture_folder_rows,
+    shard_rows,
+    table_files,
+    table_folder_rows,
+    tar_files,
+    tar_folder_rows,
+)
+from img2prompt.pairs.hub_sets import hub_name, hub_rows
+from img2prompt.pairs.row_table import as_dataset
 from img2prompt.pairs.shards import read_shards
-from img2prompt.pairs.sniffing import IMAGE_SUFFIXES
+from img2prompt.pairs.skips import Skips
+from img2prompt.pairs.tables import READERS, TABLES_OF_FOLDERS, table_rows
+from img2prompt.pairs.texts import is_text
+from img2prompt.pairs.url_tables import advice, refusal, url_table
 
 if TYPE_CHECKING:
     import datasets
 
+__all__ = ["COLUMN_NAMES", "FORMATS", "OPTIONAL", "Format", "find_format", "match_columns", "open_pairs", "stream_rows"]
+
 logger = logging.getLogger(__name__)
 
-COLUMN_NAMES: dict[str, tuple[str, ...]] = {  # our column -> what tables call it, the likelier first
-    "image": ("image", "image_path", "filepath", "file_path", "path", "file_name", "filename", "file", "img", "url"),
-    "prompt": ("prompt", "caption", "text", "title", "description"),
-    "scene": ("scene",),
-    "id": ("id", "imgid"),
-}
-OPTIONAL = frozenset({"scene", "id"})
-TABLES_OF_FOLDERS = ("metadata.jsonl", "metadata.csv", "pairs.csv")
-CELL_LIMIT = 1 << 24  # characters of one CSV cell; a missing closing quote reads the rest of the file as one
+Source: TypeAlias = "str | os.PathLike[str]"
+_COMMON_FOLDERS = frozenset({"images", "image", "imgs", "data", "train", "output", "outputs"})  # names that say little
+_PICKLES = frozenset({".pkl", ".pickle", ".pt", ".pth", ".joblib", ".npy", ".npz"})
 
-Row = Mapping[str, Any]
+
+@dataclass(frozen=True, slots=True)
+class Format:
+    """One way in which people keep pairs.
+
+    Attributes:
+        about: how it looks, for people.
+        is_it: whether a source is that; the paths it gets exist.
+        rows: its reader: rows with `image` (path, URL, {"bytes", "path"} or None) and `prompt`, and what else they
+            say; it counts what it leaves out.
+    """
+
+    about: str
+    is_it: Callable[[Path], bool]
+    rows: Callable[[Path, Mapping[str, str], Skips], Iterator[Row]]
+
+
+def _refuse_urls(path: Path, columns: Mapping[str, str], skips: Skips) -> Iterator[Row]:
+    table = url_table(path)
+    assert table is not None
+    raise DataError(refusal(table, path))
+
+
+FORMATS: dict[str, Format] = {
+    "shards": Format(
+        "our own shards: a folder with manifest.json",
+        is_shards,
+        shard_rows,
+    ),
+    "img2dataset": Format(
+        "a folder of img2dataset: 00000_stats.json beside tars, parquet files or folders of pictures",
+        img2dataset.is_img2dataset,
+        img2dataset.img2dataset_rows,
+    ),
+    "diffusiondb": Format(
+        "DiffusionDB's parts: part-000001/ (or .zip) with part-000001.json inside, or a folder of them",
+        diffusiondb.is_diffusiondb,
+        diffusiondb.part_rows,
+    ),
+    "diffusiondb-table": Format(
+        "DiffusionDB's metadata.parquet, beside the parts that are there",
+        diffusiondb.is_metadata,
+        diffusiondb.metadata_rows,
+    ),
+    "urls": Format(
+        "tables of URLs: SBU (JSON, or two .txt), CC3M and CC12M (.tsv without header), LAION (parquet)",
+        lambda path: url_table(path) is not None,
+        _refuse_urls,
+    ),
+    "coco": Format("COCO's captions_*.json, or the folder around it", coco.is_coco, coco.coco_rows),
+    "table": Format(
+        f"a table ({', '.join(READERS)}) with a column of pictures (paths from its folder, or URLs) and one of prompts",
+        lambda path: path.is_file() and path.suffix.lower() in READERS,
+        table_rows,
+    ),
+    "table folder": Format(
+        f"a folder (or folders in it) with one of {', '.join(TABLES_OF_FOLDERS)}",
+        lambda path: bool(table_files(path)),
+        table_folder_rows,
+    ),
+    "webdataset": Format(
+        "WebDataset tars: one, or a folder of them", lambda path: bool(tar_files(path)), tar_folder_rows
+    ),
+    "parquet": Format(
+        "parquet with pictures or their paths: one file, or a folder (or folder of folders) of them",
+        lambda path: bool(parquet_files(path)),
+        parquet_folder_rows,
+    ),
+    "pictures": Format(
+        "a folder of pictures, each with a .txt (.caption, .json) beside it or its generator's prompt inside",
+        lambda path: path.is_dir(),
+        picture_folder_rows,
+    ),
+}
+
+
+def find_format(path: Path) -> Format:
+    """The row of FORMATS that reads a file or folder.
+
+    Raises:
+        DataError: none does; the message says what can be read.
+    """
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    found = next((row for row in FORMATS.values() if row.is_it(path)), None)
+    if found is not None:
+        return found
+    if path.suffix.lower() in _PICKLES:
+        raise DataError(f"{path}: pickles can run code and are never opened; save the table as CSV or parquet")
+    if path.suffix.lower() == ".zip":
+        raise DataError(f"{path}: a zip; unpack it and give its folder")
+    readable = ", ".join((*READERS, ".parquet", ".tar"))
+    raise DataError(f"{path}: not a table of pairs; give a folder or one of {readable}")
+
+
+def stream_rows(source: Source, columns: Mapping[str, str] | None = None, *, skips: Skips) -> Iterator[Row]:
+    """Reads the pairs of a source one by one, always in the same order; memory does not grow with them.
+
+    Args:
+        source: a file or folder in one of FORMATS, or a data set of the Hugging Face hub as `hf:owner/name`,
+            `hf:owner/name:config@split`, or `owner/name` where no such path exists (in text, never in a Path).
+        columns: the names that the source uses where they are not found by themselves, e.g.
+            `{"image": "jpg_file", "prompt": "caption_en"}`.
+        skips: counts what is left out.
+
+    Yields:
+        `image` ({"bytes", "path"}: bytes where they lie inside something, else None and a path or URL), `prompt`,
+        `source` (the data set's name), `id` and `scene` where the source has them, and its other columns of plain
+        values. A picture with a list of prompts gives a row for each. Pictures have not been looked at.
+
+    Raises:
+        DataError: nothing that can be read as pairs, or a column is missing; the message says what was found.
+    """
+    hub, label, place = hub_name(source), label_of(source), os.fspath(source)
+    given, before, count = columns or {}, skips.total, 0
+    try:
+        if hub is not None:
+            rows = hub_rows(hub, given, skips)
+        else:
+            rows = find_format(Path(source)).rows(Path(source), given, skips)
+        for number, row in enumerate(rows, 1):
+            for pair in _pairs(row, label, f"{place}, row {number}", skips):
+                if count == 0 and hub is None and is_url(pair["image"]["path"]):
+                    logger.warning(advice(Path(source), given))
+                count += 1
+                yield pair
+    except UnicodeDecodeError:
+        raise DataError(f"{place}: not text in a known encoding; save it as UTF-8") from None
+    except OSError as error:
+        raise DataError(f"{error.filename or place}: {error.strerror or error}") from error
+    if count == 0:
+        raise DataError(_nothing(place, skips.total - before, skips))
 
 
 def open_pairs(
-    source: str | os.PathLike[str],
+    source: Source,
     columns: Mapping[str, str] | None = None,
     *,
     on_left_out: Callable[[int], None] | None = None,
 ) -> datasets.Dataset:
-    """Opens prompt-image pairs.
+    """Opens prompt-image pairs for access in any order.
 
     Args:
-        source: a file or folder, see the table above.
-        columns: the names that the source uses where they are not found by themselves, e.g.
-            `{"image": "jpg_file", "prompt": "caption_en"}`.
-        on_left_out: called with the number of rows of a table or folder that were left out, if any.
+        source: as for `stream_rows`.
+        columns: likewise.
+        on_left_out: called with the number of rows that were left out, if any.
 
     Returns:
-        A data set with `image` ({"bytes", "path"}, one of them None; for `open_image`), `prompt`, and `scene` and `id`
-        where they are. Shards keep their other columns. Rows without image or prompt are left out and counted in the
-        log.
+        A data set with `image` ({"bytes", "path"}, one of them None where the picture is a file; for `open_image`),
+        `prompt`, `source`, and `scene` and `id` where they are. Shards keep their other columns. Up to 1 GB it is in
+        memory, beyond that in a temporary file. What was left out is counted in the log.
 
     Raises:
         DataError: nothing that can be read as pairs, or a column is missing; the message says what was found.
     """
     path = Path(source)
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder")
-    try:
-        if path.is_dir() and ((path / "manifest.json").exists() or (path / "config.json").exists()):
-            return _renamed(read_shards(path), columns or {}, path)
-        table = path if path.is_file() else next((path / t for t in TABLES_OF_FOLDERS if (path / t).exists()), None)
-        if table is None:
-            return _dataset(_sidecars(path), path, on_left_out)
-        reader = READERS.get(table.suffix.lower())
-        if reader is None:
-            raise DataError(f"{path}: not a table of pairs; give a folder or one of {', '.join(READERS)}")
-        return _dataset(_from_table(reader(table), table, columns or {}), table, on_left_out)
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not UTF-8 text; save it as UTF-8") from None
-    except OSError as error:
-        raise DataError(f"{error.filename or path}: {error.strerror or error}") from error
-
-
-def _read_csv(path: Path) -> Iterator[Row]:
-    csv.field_size_limit(CELL_LIMIT)
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header = file.readline()
-        file.seek(0)
-        # Tables called .csv with tabs or semicolons are common; the header tells.
-        delimiter = max(",\t;|", key=header.count)
-        reader = csv.DictReader(file, delimiter=delimiter, restkey="", strict=True)
-        try:
-            yield from reader
-        except csv.Error as error:
-            raise DataError(f"{path}: after line {reader.line_num}: {error}; repair or drop this line") from error
-
-
-def _read_jsonl(path: Path) -> Iterator[Row]:
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                raise DataError(f"{path}: line {number}: not JSON ({error}); repair or drop this line") from None
-            if not isinstance(row, dict):
-                raise DataError(f"{path}: line {number}: a JSON object is needed, e.g. {{'image': ..., 'prompt': ...}}")
-            yield row
-
-
-READERS: dict[str, Callable[[Path], Iterator[Row]]] = {
-    ".csv": _read_csv,
-    ".tsv": _read_csv,
-    ".jsonl": _read_jsonl,
-}
-
-
-def _from_table(rows: Iterator[Row], table: Path, given: Mapping[str, str]) -> Iterator[Row]:
-    """The rows under our names, with image paths that hold from anywhere."""
-    first = next(rows, None)
-    if first is None:
-        raise DataError(f"{table}: no rows")
-    names = match_columns(list(first), given, table)
-    for row in itertools.chain([first], rows):
-        pair = {ours: row.get(theirs) for ours, theirs in names.items()}
-        image = pair["image"]
-        if isinstance(image, str) and image.strip() and not image.startswith(("http://", "https://")):
-            pair["image"] = str(table.parent / image.strip())
-        yield pair
-
-
-def match_columns(found: list[str], given: Mapping[str, str], source: Path) -> dict[str, str]:
-    """Our column names and the source's names for them.
-
-    Raises:
-        DataError: a column is not there; the message lists those that are.
-    """
-    unknown = sorted(set(given) - set(COLUMN_NAMES))
-    if unknown:
-        raise DataError(f"{source}: there is no column {unknown[0]!r} to name; choose from {', '.join(COLUMN_NAMES)}")
-    folded = {str(name).strip().lower(): name for name in reversed(found)}
-    names: dict[str, str] = {}
-    for ours, likely in COLUMN_NAMES.items():
-        wanted = [given[ours]] if ours in given else list(likely)
-        match = next((folded[name.strip().lower()] for name in wanted if name.strip().lower() in folded), None)
-        if match is not None:
-            names[ours] = match
-        elif ours in given or ours not in OPTIONAL:
-            missing = repr(given[ours]) if ours in given else f"for {ours}s"
-            raise DataError(f"{source}: no column {missing}; found: {', '.join(map(str, found)) or 'none'}")
-    return names
-
-
-def _sidecars(folder: Path) -> Iterator[Row]:
-    images = sorted(path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
-    if not images:
-        raise DataError(f"{folder}: no images, and none of {', '.join(('manifest.json', *TABLES_OF_FOLDERS))}")
-    for image in images:
-        text = image.with_suffix(".txt")
-        yield {"image": str(image), "prompt": text.read_text(encoding="utf-8-sig") if text.is_file() else None}
-
-
-def _dataset(rows: Iterable[Row], source: Path, on_left_out: Callable[[int], None] | None) -> datasets.Dataset:
-    """Complete rows as a data set; the others are counted."""
-    import datasets
-
-    columns: dict[str, list[Any]] = {"image": [], "prompt": []}
-    left_out = 0
-    for row in rows:
-        image, prompt = row["image"], row["prompt"]
-        if not (isinstance(image, str) and image.strip() and isinstance(prompt, str) and prompt.strip()):
-            left_out += 1
-            continue
-        columns["image"].append({"bytes": None, "path": image})
-        columns["prompt"].append(prompt.strip())
-        for name in OPTIONAL & row.keys():
-            columns.setdefault(name, []).append(None if row[name] is None else str(row[name]))
-    images = [image["path"] for image in columns["image"]]
-    if not images:
-        raise DataError(f"{source}: none of {left_out} rows has an image and a prompt (a .txt beside it, or a column)")
-    if not any(path.startswith("http") or Path(path).exists() for path in images):
-        raise DataError(f"{source}: none of the images exists; the first would be {images[0]}")
-    if left_out:
-        logger.warning("%s: %d of %d rows left out, without image or prompt", source, left_out, left_out + len(images))
+    if hub_name(source) is None and is_shards(path):
+        return _with_source(_renamed(read_shards(path), columns or {}, path), label_of(source))
+    skips = Skips()
+    data = as_dataset(stream_rows(source, columns, skips=skips), os.fspath(source))
+    if skips:
+        logger.warning(
+            "%s: %d of %d rows left out: %s", source, skips.total, skips.total + len(data), " | ".join(skips.lines())
+        )
         if on_left_out is not None:
-            on_left_out(left_out)
-    features = {name: datasets.Image(decode=False) if name == "image" else datasets.Value("string") for name in columns}
-    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+            on_left_out(skips.total)
+    return data
+
+
+def label_of(source: Source) -> str:
+    """What the rows of a source name as their `source`: the data set on the hub, the folder, or the table."""
+    hub = hub_name(source)
+    if hub is not None:
+        return hub.name
+    path = Path(source).absolute()
+    if path.is_file() and path.name not in TABLES_OF_FOLDERS and path.stem != "metadata":
+        return path.stem
+    folder = path if path.is_dir() else path.parent
+    return f"{folder.parent.name}/{folder.name}" if folder.name in _COMMON_FOLDERS else folder.name
+
+
+def _pairs(row: Row, label: str, place: str, skips: Skips) -> Iterator[Row]:
+    """The complete pairs of a row, in text that can be written; others are counted."""
+    image = _image(row["image"])
+    if image is None:
+        skips.add("NoImage", place, "has no picture")
+        return
+    name = image["path"] or place
+    if not is_text(name):
+        skips.add("NotText", place, "the name of its picture is in an unknown encoding; save the table as UTF-8")
+        return
+    rest = {key: _plain(value) for key, value in row.items() if key not in ("image", "prompt", "source", "id")}
+    for number, prompt in enumerate(texts_of(row["prompt"])):
+        if not isinstance(prompt, str) or not prompt.strip():
+            skips.add("NoPrompt", name, "has no prompt")
+        elif not is_text(prompt):
+            skips.add("NotText", name, "its prompt is in an unknown encoding or holds half a character; use UTF-8")
+        else:
+            pair: Row = {"image": image, "prompt": prompt.strip(), "source": str(_plain(row.get("source")) or label)}
+            if row.get("id") is not None:
+                pair["id"] = f"{_plain(row['id'])}#{number}" if number else str(_plain(row["id"]))
+            yield pair | rest
+
+
+def _image(cell: Any) -> dict[str, Any] | None:
+    if isinstance(cell, str) and cell.strip():
+        return {"bytes": None, "path": cell.strip() if is_url(cell) else cell}
+    if isinstance(cell, dict) and (cell.get("bytes") or cell.get("path")):
+        return {"bytes": cell.get("bytes") or None, "path": cell.get("path")}
+    return None
+
+
+def _plain(value: Any) -> Any:
+    """A value that can be written: half characters become question marks."""
+    return value if not isinstance(value, str) or is_text(value) else value.encode("utf-8", "replace").decode()
+
+
+def _nothing(place: str, left_out: int, skips: Skips) -> str:
+    """Why a source gave no pair."""
+    if not left_out:
+        return f"{place}: no rows"
+    first = next(skips.lines(), "")
+    return f"{place}: none of {left_out} rows has an image and a prompt (a .txt beside it, or a column): {first}"
 
 
 def _renamed(data: datasets.Dataset, given: Mapping[str, str], source: Path) -> datasets.Dataset:
@@ -200,3 +279,9 @@ def _renamed(data: datasets.Dataset, given: Mapping[str, str], source: Path) -> 
             data = data.remove_columns([ours] if ours in data.column_names else [])
             data = data.add_column(ours, list(column), feature=feature)
     return data
+
+
+def _with_source(data: datasets.Dataset, label: str) -> datasets.Dataset:
+    if "source" in data.column_names:
+        return data
+    return data.add_column("source", [label] * len(data))
