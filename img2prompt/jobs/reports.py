@@ -80,9 +80,9 @@ class Report:
 
     @property
     def by_origin(self) -> dict[str, Group]:
-        """Mean cosine by where the rows came from, sorted; empty when the data does not say."""
+        """Mean cosine by where the rows came from, sorted; empty when the data does not say, or names one place."""
         groups = _grouped((row["origin"], row["cosine"]) for row in self.rows if row["origin"] is not None)
-        return dict(sorted(groups.items()))
+        return dict(sorted(groups.items())) if len(groups) > 1 else {}
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data for JSON, in which NaN is null."""

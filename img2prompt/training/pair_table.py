@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from img2prompt.errors import ConfigError, DataError
 from img2prompt.pairs.fetch import is_url
@@ -214,6 +215,11 @@ def _read(source: PairSource, skips: Counter[str]) -> PairSet:
         skips["no image or prompt"] += count
 
     data = open_pairs(path, source.columns, on_left_out=left_out)
+    if any(size is not None for size in pc.binary_length(data.flatten().data["image.bytes"]).to_pylist()):
+        raise DataError(
+            f"{path}: its pictures lie inside other files, and training needs them at random:"
+            f" run img2prompt pairs format {path} OUT, then train on OUT"
+        )
     paths = [image["path"] for image in data["image"]]
     chunks = [paths[start : start + CHUNK_ROWS] for start in range(0, len(paths), CHUNK_ROWS)]
     shards = [{"images": part, "rows": len(part), "sha256": _print(part), "scenes": False} for part in chunks]
