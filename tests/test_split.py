@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 
 from img2prompt.errors import DataError
 from img2prompt.pairs import clustering
-from img2prompt.pairs import split as module
-from img2prompt.pairs.split import clusters, leakage, split
+from img2prompt.pairs import leakage as module
+from img2prompt.pairs.clustering import joined
+from img2prompt.pairs.split import NO_SIDE, SplitSettings, clusters, divide, leakage, split
 
 
 def grouped(seed: int, rows: int, dimensions: int, noise: float) -> NDArray[np.float32]:
@@ -78,7 +80,7 @@ def test_the_screen_never_lies_below_a_cosine(seed: int, threshold: float, decay
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(clustering, "BLOCK", 50)
         screen = clustering._screen(emb, threshold)
-    assert (screen @ screen.T - brute_cosines(emb, emb)).min() > -clustering._MARGIN / 2
+    assert (screen @ screen.T - brute_cosines(emb, emb)).min() > -clustering.MARGIN / 2
     if decay == 2.0 and threshold == 0.95:
         assert screen.shape[1] < 128  # most of the length lies in few directions: it is used
 
@@ -170,6 +172,117 @@ def test_every_stratum_gives_its_share(seed: int, share: float) -> None:
         own = np.array([stratum == kind for stratum in strata])
         largest = np.bincount(labels[own]).max()
         assert abs(val[own].sum() - share * own.sum()) <= largest / 2 + 1e-9
+
+
+@given(labels=LABELS, keys=st.lists(st.sampled_from([None, "a", "b", "c"]), min_size=120, max_size=120))
+def test_joined_groups_are_the_components_that_brute_force_finds(labels: list[int], keys: list[str | None]) -> None:
+    own = keys[: len(labels)]
+    rows = list(zip(labels, own, strict=True))
+    tied = np.array([[a == b or (k is not None and k == m) for b, m in rows] for a, k in rows])
+    np.testing.assert_array_equal(joined(np.array(labels), own), brute_components(tied))
+
+
+@given(
+    labels=LABELS,
+    shares=st.tuples(st.floats(0, 0.5), st.floats(0, 0.45)).filter(lambda s: sum(s) > 0),
+    seed=st.integers(0, 5),
+    tolerance=st.sampled_from([0, 0.1, math.inf]),
+)
+def test_three_sides_keep_clusters_whole(
+    labels: list[int], shares: tuple[float, float], seed: int, tolerance: float
+) -> None:
+    settings_ = SplitSettings(*shares, seed=seed, tolerance=tolerance)
+    sides = divide(labels, settings_, strata=[label % 2 for label in labels])
+    for label in set(labels):
+        assert len({int(s) for s, own in zip(sides, labels, strict=True) if own == label}) == 1
+    asked = 1 + sum(share > 0 for share in shares)
+    assert len(set(sides.tolist())) >= min(asked, len(set(labels))), "no side is empty"
+    assert set(sides.tolist()) <= {0, *(side for side, share in settings_.held_out)}
+
+
+@given(seed=st.integers(0, 100), tolerance=st.sampled_from([0.0, 0.1, 0.5]))
+def test_every_stratum_gives_its_shares_within_the_tolerance(seed: int, tolerance: float) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 90, 600)
+    strata = [("a", "b", "c")[label % 3] for label in labels]  # no cluster spans two
+    shares = {1: 0.2, 2: 0.1}
+    sides = divide(labels, SplitSettings(*shares.values(), seed=seed, tolerance=tolerance), strata=strata)
+    for kind in "abc":
+        own = np.array([stratum == kind for stratum in strata])
+        largest = np.bincount(labels[own]).max()
+        for side, share in shares.items():
+            wanted = share * own.sum()
+            assert abs((sides[own] == side).sum() - wanted) <= tolerance * wanted + largest / 2 + 1e-9
+
+
+@given(seed=st.integers(0, 50), tolerance=st.sampled_from([0.0, 0.1, math.inf]))
+def test_another_source_moves_no_row(seed: int, tolerance: float) -> None:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 60, 300).tolist()
+    contents = [f"{label} {place}" for place, label in enumerate(labels)]
+    given_ = SplitSettings(0.2, 0.1, seed, tolerance, largest=30)
+    before = divide(labels, given_, contents=contents, strata=["a"] * 300)
+    after = divide(
+        labels + rng.integers(60, 90, 200).tolist(), given_,
+        contents=contents + [f"new {place}" for place in range(200)], strata=["a"] * 300 + ["b"] * 200,
+    )  # fmt: skip
+    np.testing.assert_array_equal(before, after[:300])
+
+
+@given(seed=st.integers(0, 50), share=st.sampled_from([0.1, 0.4]))
+def test_with_draws_alone_only_clusters_that_get_a_smaller_row_move(seed: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    labels = [*range(1000, 1200), *rng.integers(0, 60, 200).tolist()]
+    contents = [f"{rng.integers(10**9)}" for _ in range(800)]
+    given_ = SplitSettings(share, 0.1, seed, largest=500)
+    before = divide(labels, given_, contents=contents[:400])
+    more = rng.integers(0, 120, 400).tolist()
+    after = divide(labels + more, given_, contents=contents)
+    for label in set(labels):
+        own = [place for place, other in enumerate(labels) if other == label]
+        head = min(contents[place] for place in own)
+        entered = any(contents[400 + place] < head for place, other in enumerate(more) if other == label)
+        assert entered or before[own].tolist() == after[own].tolist()
+
+
+@given(
+    labels=LABELS,
+    seed=st.integers(0, 5),
+    shares=st.sampled_from([(0.1, 0.1), (0.5, 0), (0, 0.3)]),
+    tolerance=st.sampled_from([0.0, 0.1, math.inf]),
+    pinned=st.lists(st.integers(NO_SIDE, 2), min_size=120, max_size=120),
+)
+def test_a_pinned_row_never_moves_and_a_cluster_follows_its_pins(
+    labels: list[int], seed: int, shares: tuple[float, float], tolerance: float, pinned: list[int]
+) -> None:
+    kept = np.array(pinned[: len(labels)])
+    sides = divide(labels, SplitSettings(*shares, seed=seed, tolerance=tolerance), strata=labels, pinned=kept)
+    np.testing.assert_array_equal(sides[kept != NO_SIDE], kept[kept != NO_SIDE])
+    for label in set(labels):
+        own = np.array(labels) == label
+        pins = set(kept[own].tolist()) - {NO_SIDE}
+        others = set(sides[own & (kept == NO_SIDE)].tolist())
+        if len(pins) > 1:
+            assert others <= {NO_SIDE}
+        elif pins:
+            assert others <= pins
+        else:
+            assert len(others) == 1
+            assert others != {NO_SIDE}
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"), [((0, 0), "0 and 0"), ((0.6, 0.4), "0.6 and 0.4"), ((-0.1, 0.3), "-0.1"), ((0.2, 1.0), "1:")]
+)
+def test_shares_that_leave_a_side_nothing(shares: tuple[float, float], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        SplitSettings(*shares)
+
+
+def test_columns_of_other_lengths_are_a_mistake() -> None:
+    for wrong in ({"contents": ["a"]}, {"strata": ["a"]}, {"pinned": [0]}):
+        with pytest.raises(ValueError, match="one entry a row"):
+            divide([1, 2, 3], SplitSettings(0.5), **wrong)
 
 
 def test_a_split_is_the_same_in_another_process() -> None:

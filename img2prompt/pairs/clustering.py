@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from img2prompt.errors import DataError
 
 BLOCK = 4096  # rows of a tile; a tile of float32 is 64 MiB
 _PAIRS_AT_ONCE = 2**15  # pairs that are computed in float64 together: 200 MB at 384 dimensions
-_MARGIN = 1e-5  # what float32 may be off by in a product of unit vectors, many times over
+MARGIN = 1e-5  # what float32 may be off by in a product of unit vectors, many times over
 _SPARE_SHARE = 5e-4  # of all pairs: as many may pass the bound in vain
 
 
@@ -39,9 +40,9 @@ def clusters(emb: ArrayLike, threshold: float = 0.9) -> NDArray[np.int64]:
     screen = _screen(rows, threshold)
     for top in range(0, len(rows), BLOCK):
         for left in range(0, top + 1, BLOCK):  # the other half mirrors this one
-            i, j = np.nonzero(screen[top : top + BLOCK] @ screen[left : left + BLOCK].T >= threshold - _MARGIN)
+            i, j = np.nonzero(screen[top : top + BLOCK] @ screen[left : left + BLOCK].T >= threshold - MARGIN)
             if len(i) > _PAIRS_AT_ONCE:  # the bound rules out too little here
-                near = rows[top : top + BLOCK] @ rows[left : left + BLOCK].T >= threshold - _MARGIN
+                near = rows[top : top + BLOCK] @ rows[left : left + BLOCK].T >= threshold - MARGIN
                 i, j = np.nonzero(near)
             groups = _joined(groups, rows, i + top, j + left, threshold)
     return numbered(groups[first_of.reshape(-1)])
@@ -114,6 +115,31 @@ def _joined(
         links = coo_array((np.ones(len(ends[0]), np.int8), ends), shape=(len(groups), len(groups)))
         groups = connected_components(links, directed=False)[1].astype(np.int64)[groups]
         i, j = i[_PAIRS_AT_ONCE:], j[_PAIRS_AT_ONCE:]
+
+
+def joined(labels: NDArray[Any], keys: Sequence[object]) -> NDArray[np.int64]:
+    """Groups that share a key become one, e.g. those with captions of one picture.
+
+    Args:
+        labels: (N,) the group of each row.
+        keys: (N,) what ties rows together where it is equal; None ties nothing.
+
+    Returns:
+        (N,) the group of each row; groups are numbered in the order of their first rows.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    groups = numbered(np.asarray(labels))
+    places: dict[object, int] = {}
+    tied = [(row, places.setdefault(key, len(places))) for row, key in enumerate(keys) if key is not None]
+    if not tied:
+        return groups
+    rows, tags = np.array(tied).T  # (T,) each: a graph of groups and keys whose edges are rows
+    count = int(groups.max()) + 1
+    size = count + len(places)
+    edges = coo_array((np.ones(len(rows), np.int8), (groups[rows], count + tags)), shape=(size, size))
+    return numbered(connected_components(edges.tocsr(), directed=False)[1][groups])
 
 
 def numbered(labels: NDArray[Any]) -> NDArray[np.int64]:
