@@ -257,7 +257,7 @@ def test_any_text_gives_a_picture(sd: Path, prompt: str) -> None:
 
 
 def test_unknown_schedulers_are_listed(sd: Path) -> None:
-    with pytest.raises(ConfigError, match=r"'dpmpp-2n': did you mean dpmpp-2m\? choose from dpmpp-2m, .*unipc"):
+    with pytest.raises(ConfigError, match=r"'dpmpp-2n': did you mean dpmpp-2s\? choose from dpmpp-2m, .*unipc"):
         generator(sd, PictureSettings(scheduler="dpmpp-2n"))
 
 

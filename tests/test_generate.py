@@ -22,7 +22,6 @@ from img2prompt.models.diffusion_settings import PictureSettings, RunSettings
 from img2prompt.pairs.generated import COLUMNS, GeneratedSet
 from img2prompt.pairs.manifest import read_manifest
 from img2prompt.pairs.orders import Order, orders_of
-from img2prompt.pairs.prompts import PromptRow
 from img2prompt.pairs.shards import ShardPlan, read_shards
 
 THINGS = ("cat", "dog", "car", "castle", "tulip", "book", "robot", "owl", "whale", "kite", "drum", "crab")
@@ -40,6 +39,12 @@ def hashes(folder: Path) -> dict[str, str]:
     """Of everything that has to be the same; the manifest also says how it was made."""
     names = ("config.json", "failures.jsonl", *(path.name for path in folder.glob("shard-*")))
     return {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in names}
+
+
+def with_package() -> dict[str, str]:
+    """The environment of a process that has to find the package."""
+    path = os.pathsep.join((str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")))
+    return {**os.environ, "PYTHONPATH": path}
 
 
 def run(prompts: Path, out: Path, *more: str) -> int:
@@ -118,7 +123,7 @@ def test_killed_at_any_moment_and_run_again(tmp_path: Path) -> None:
         *shards,
         str(png),
     ]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = with_package()
     deaths = 0
     for pictures in (3, 9, 10, 15, 24):  # the moment follows what is on the disk, not the clock
         process = subprocess.Popen(
@@ -164,7 +169,7 @@ sys.exit(main(sys.argv[1:]))
 def test_a_full_disk(tmp_path: Path) -> None:
     prompts = write_prompts(tmp_path, PROMPTS)
     command = ["pairs", "generate", str(prompts), str(tmp_path / "out"), "--model", "storybook", "--size", "48"]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = with_package()
     result = subprocess.run([sys.executable, "-c", FULL, *command], capture_output=True, text=True, env=environment)
     assert result.returncode == 2, result.stderr
     assert "File too large; finished pictures stay, run it again to go on" in result.stderr
@@ -204,7 +209,8 @@ def test_pngs_carry_their_parameters(tmp_path: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--model", "storybok"], "storybok: neither a pipeline's name nor a folder"),
+        (["--model", "storybok"], "storybok: no generator of that name; did you mean storybook?"),
+        (["--model", "sd-2.9"], "sd-2.9: neither a pipeline's name nor a folder; did you mean sd-2.1"),
         (["--model", "storybook", "--steps", "3"], "storybook: draws without a model, so it has no steps"),
         (["--model", "storybook", "--no-safety-checker"], "so it has no safety checker"),
         (["--model", "storybook", "--size", "64x32"], "pictures are square"),
@@ -248,7 +254,7 @@ def test_help_is_light() -> None:
         "bad = {'torch', 'diffusers', 'datasets', 'pyarrow', 'transformers'} & set(sys.modules)\n"
         "assert not bad, bad"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=with_package())
     assert done.returncode == 0, done.stderr
     assert "dpmpp-2m" in done.stdout
 
@@ -297,7 +303,7 @@ def test_memory_that_ends_in_the_middle_of_a_data_set(sd: Path, tmp_path: Path) 
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
 
         generator.pipeline.unet.register_forward_pre_hook(check)
-        orders: list[Order] = orders_of(PromptRow(p, "list", i) for i, p in enumerate(PROMPTS[:6]))
+        orders: list[Order] = orders_of((prompt, "list") for prompt in PROMPTS[:6])
         maker = PictureMaker(generator, orders, "png")
         plan = ShardPlan(len(orders), COLUMNS, maker.config(), 4)
         outcome = GeneratedSet(tmp_path / name, plan, maker).write(maker.made_by())

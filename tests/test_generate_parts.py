@@ -15,7 +15,6 @@ from img2prompt.errors import ConfigError, DataError
 from img2prompt.pairs.metadata import read_prompt
 from img2prompt.pairs.orders import orders_of, seed_of
 from img2prompt.pairs.parameters import parameters_text, png_bytes
-from img2prompt.pairs.prompts import PromptRow
 from img2prompt.pairs.spool import Spool
 from img2prompt.pairs.storybook.describe import describe
 from img2prompt.pairs.storybook.imagine import StorybookGenerator, imagine
@@ -86,8 +85,8 @@ def test_the_text_is_the_one_web_interfaces_write() -> None:
     assert file.tobytes() == IMAGE.tobytes()
 
 
-def rows(*prompts: str) -> list[PromptRow]:
-    return [PromptRow(prompt, "folder/list.txt", number) for number, prompt in enumerate(prompts)]
+def rows(*prompts: str) -> list[tuple[str, str]]:
+    return [(prompt, f"list.txt:{number}") for number, prompt in enumerate(prompts)]
 
 
 def test_seeds_are_the_same_everywhere() -> None:
@@ -123,7 +122,7 @@ def test_a_spool_that_is_cut_anywhere_keeps_its_whole_batches(tmp_path: Path) ->
     (file,) = (tmp_path / "s").iterdir()
     whole = file.read_bytes()
     counts = []
-    for end in range(0, len(whole) + 1, 7):
+    for end in (*range(0, len(whole), 13), len(whole)):
         file.write_bytes(whole[:end])
         found = Spool(tmp_path / "s", COLUMNS).read()
         assert found == {number: spooled(number) for number in range(len(found))}

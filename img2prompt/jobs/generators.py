@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from pathlib import Path
 
-from img2prompt.errors import ConfigError
+from img2prompt.errors import ConfigError, PresetError
 from img2prompt.models.diffusion_presets import DIFFUSION_PRESETS
 from img2prompt.models.diffusion_settings import PictureSettings, RunSettings
 from img2prompt.results import Generator
@@ -32,7 +34,12 @@ def open_generator(name: str, picture: PictureSettings, run: RunSettings) -> Gen
         ConfigError: it does not have one of the settings.
     """
     row = GENERATORS.get(name)
-    return _diffusion(name, picture, run) if row is None else row.open(name, picture, run)
+    if row is not None:
+        return row.open(name, picture, run)
+    near = difflib.get_close_matches(name, GENERATORS, n=1)
+    if near and near[0] not in DIFFUSION_PRESETS and not Path(name).exists():
+        raise PresetError(f"{name}: no generator of that name; did you mean {near[0]}?")
+    return _diffusion(name, picture, run)
 
 
 def _diffusion(name: str, picture: PictureSettings, run: RunSettings) -> Generator:

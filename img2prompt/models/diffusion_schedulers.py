@@ -73,7 +73,7 @@ def set_scheduler(pipeline: DiffusionPipeline, name: str) -> str:
 
     row, own = row_of(name), pipeline.scheduler
     wanted = getattr(diffusers, row.class_name)
-    if wanted not in own.compatibles:
+    if not hasattr(own, "betas") or own.config.get("use_flow_sigmas"):  # flow matching: no row walks that way
         raise ConfigError(
             f"scheduler {name!r}: does not fit a {type(pipeline).__name__} with a {type(own).__name__};"
             " leave --scheduler away to use the pipeline's own"

@@ -6,9 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
-from img2prompt.pairs.prompts import PromptRow
 from img2prompt.pairs.values import clean
 
 SEED_BITS = 53  # whole numbers that JSON readers keep exactly
@@ -20,25 +18,23 @@ class Order:
 
     prompt: str
     seed: int
-    source: str  # where the prompt stands: file name and row
+    source: str  # where the prompt stands, e.g. file name and row
 
 
-def orders_of(rows: Iterable[PromptRow], images_per_prompt: int = 1, base_seed: int = 0) -> list[Order]:
-    """The pictures of prompts, those of one prompt behind one another.
+def orders_of(prompts: Iterable[tuple[str, str]], images_per_prompt: int = 1, base_seed: int = 0) -> list[Order]:
+    """The pictures of prompts (each with where it stands), those of one prompt behind one another.
 
     A prompt that occurs again is given other seeds than before, and every other prompt keeps its own, whatever stands
     around it.
     """
     seen: Counter[str] = Counter()
     orders = []
-    for row in rows:
-        prompt = clean(row.prompt)
+    for words, source in prompts:
+        prompt = clean(words)
         if not prompt:
             continue
         for _ in range(images_per_prompt):
-            orders.append(
-                Order(prompt, seed_of(prompt, seen[prompt], base_seed), f"{Path(row.source).name}:{row.number}")
-            )
+            orders.append(Order(prompt, seed_of(prompt, seen[prompt], base_seed), source))
             seen[prompt] += 1
     return orders
 

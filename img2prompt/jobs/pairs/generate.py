@@ -109,7 +109,9 @@ def _orders(options: argparse.Namespace) -> list[Order]:
     skips = Skips()
     columns = {"prompt": options.prompt_column} if options.prompt_column else None
     rows = chain.from_iterable(read_prompts(source, columns=columns, skips=skips) for source in options.prompts)
-    orders = orders_of(islice(rows, options.limit), options.images_per_prompt, options.seed)
+    # The file's name, not its path: the same prompts from elsewhere are the same work.
+    named = ((row.prompt, f"{Path(row.file).name}:{row.number}") for row in islice(rows, options.limit))
+    orders = orders_of(named, options.images_per_prompt, options.seed)
     for line in skips.lines():
         print(f"left out: {line}", file=sys.stderr)
     if not orders:
