@@ -89,8 +89,13 @@ def write_manifest(root: Path, plan: Mapping[str, Any], rows: Mapping[str, int])
     for name, count in rows.items():
         data = (root / name).read_bytes()
         shards.append({"file": name, "rows": count, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()})
+    close_manifest(root, {**plan, "shards": shards})
+
+
+def close_manifest(root: Path, manifest: Mapping[str, Any]) -> None:
+    """Writes a manifest whose shards stand and are described in it (`file`, `rows`, `bytes`, `sha256` of each)."""
     _clear_halves(root)  # a killed run's worker may have died only after this run began
-    write_atomically(root / "manifest.json", _json_bytes({**plan, "shards": shards}))
+    write_atomically(root / "manifest.json", _json_bytes(manifest))
 
 
 def _clear_halves(root: Path) -> None:
