@@ -90,8 +90,10 @@ def read_csv(path: Path, skips: Skips) -> Iterator[Row]:
     header = first_line(path)
     # Tables called .csv with tabs or semicolons are common; the header tells.
     delimiter = max(",\t;|", key=header.count)
-    reader = csv.DictReader(read_lines(path), delimiter=delimiter, restkey="", strict=True)
+    last = [""]
+    reader = csv.DictReader(_noted(read_lines(path), last), delimiter=delimiter, restkey="", strict=True)
     while True:
+        before = reader.line_num
         try:
             row = next(reader, None)
         except csv.Error as error:
@@ -99,11 +101,22 @@ def read_csv(path: Path, skips: Skips) -> Iterator[Row]:
                 raise DataError(
                     f"{path}: after line {reader.line_num}: {error}: a quote is never closed; repair this line"
                 ) from error
+            cells = next(csv.reader(last, delimiter=delimiter, quoting=csv.QUOTE_NONE), [])
+            names = list(reader.fieldnames or ())
+            if reader.line_num == max(before, 1) + 1 and len(cells) == len(names):  # a cell begins with a quoted word
+                yield dict(zip(names, cells, strict=True))
+                continue
             skips.add("BadRow", f"{path}, after line {reader.line_num}", f"{error}; repair this line")
             continue
         if row is None:
             return
         yield row
+
+
+def _noted(lines: Iterator[str], last: list[str]) -> Iterator[str]:
+    """The lines; the one that was given last stands in `last`."""
+    for last[0] in lines:
+        yield last[0]
 
 
 def first_line(path: Path) -> str:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import codecs
+import gzip
 import io
 import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 from img2prompt.errors import DataError
 
@@ -40,7 +41,7 @@ def read_lines(path: Path) -> Iterator[str]:
     if encoding == "utf-8":
         yield from _utf8_lines(path)
         return
-    with path.open(encoding=encoding, newline="") as file:
+    with _opened(path, encoding) as file:
         try:
             yield from _bounded(file, path)
         except UnicodeError:
@@ -51,7 +52,7 @@ def open_text(path: Path) -> IO[str]:
     """A text file for reading in pieces; bytes in no known encoding become lone surrogates."""
     encoding = encoding_of(path)
     errors = "surrogateescape" if encoding == "utf-8" else "replace"
-    return path.open(encoding="utf-8-sig" if encoding == "utf-8" else encoding, errors=errors, newline="")
+    return _opened(path, "utf-8-sig" if encoding == "utf-8" else encoding, errors)
 
 
 def read_text(path: Path, limit: int = 1 << 20) -> str:
@@ -81,8 +82,17 @@ def is_text(value: str) -> bool:
 
 def encoding_of(path: Path) -> str:
     """The encoding of a text file, from its first bytes: "utf-8" unless they say otherwise."""
-    with path.open("rb") as file:
+    with _bytes(path) as file:
         return _encoding(file.read(4096))
+
+
+def _bytes(path: Path) -> BinaryIO:
+    """The bytes of a file; those of NAME.gz unpacked."""
+    return gzip.open(path) if path.suffix.lower() == ".gz" else path.open("rb")  # type: ignore[return-value]
+
+
+def _opened(path: Path, encoding: str, errors: str = "strict") -> IO[str]:
+    return io.TextIOWrapper(_bytes(path), encoding, errors, newline="")
 
 
 def _encoding(head: bytes) -> str:
@@ -97,7 +107,7 @@ def _encoding(head: bytes) -> str:
 
 def _utf8_lines(path: Path) -> Iterator[str]:
     foreign, first, number = 0, 0, 0
-    with path.open("rb") as file:
+    with _bytes(path) as file:
         while raw := file.readline(LINE_LIMIT):
             number += 1
             if len(raw) == LINE_LIMIT:
