@@ -56,6 +56,32 @@ def decode(data: bytes, name: str, max_pixels: int, least_px: int = 0) -> Image.
     Raises:
         ImageError: ImageEmpty, NotAnImage, ImageTruncated or ImageTooLarge.
     """
+    with _opened(data, name, max_pixels) as (image, kind):
+        if least_px and kind == "JPEG":
+            image.draft(None, (least_px, least_px))
+        image.load()
+        check_pixels(image.size, name, max_pixels)
+        return to_rgb(image)
+
+
+def measure(data: bytes, name: str, max_pixels: int) -> tuple[str, int, int]:
+    """Format, width and height as the header of an image file states them; nothing is decoded.
+
+    Args:
+        data: a whole file in one of `FORMATS`.
+        name: what error messages call it.
+        max_pixels: width x height that is still accepted.
+
+    Raises:
+        ImageError: as for `decode`; damage behind the header is not seen.
+    """
+    with _opened(data, name, max_pixels) as (image, kind):
+        return kind, image.width, image.height
+
+
+@contextmanager
+def _opened(data: bytes, name: str, max_pixels: int) -> Iterator[tuple[Image.Image, str]]:
+    """The image of a file whose header is within the limits, and its format; what fails with it is an error of ours."""
     if not data:
         raise ImageEmpty(name, "is empty (zero bytes)")
     kind = _format_of(data)
@@ -71,11 +97,7 @@ def decode(data: bytes, name: str, max_pixels: int, least_px: int = 0) -> Image.
         image = factory(stream, "")
         check_pixels(image.size, name, max_pixels)
         _check_work(image, stream, name, max_pixels)
-        if least_px and kind == "JPEG":
-            image.draft(None, (least_px, least_px))
-        image.load()
-        check_pixels(image.size, name, max_pixels)
-        return to_rgb(image)
+        yield image, kind
 
 
 def convert(image: Image.Image, name: str, max_pixels: int) -> Image.Image:
