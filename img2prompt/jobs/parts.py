@@ -41,10 +41,10 @@ def in_parts(
         rest.unlink(missing_ok=True)
     for number, rows in enumerate(track(ranges, unit=unit)):
         path = folder / f"part-{number:05d}.npz"
-        arrays = _read(path)
+        arrays = read_part(path)
         if arrays is None:
             arrays = make(rows)
-            _write(path, arrays)
+            write_part(path, arrays)
         yield arrays
 
 
@@ -77,8 +77,8 @@ def split_rows(count: int, rows_per_part: int) -> list[range]:
     return [range(first, min(first + rows_per_part, count)) for first in range(0, count, rows_per_part)]
 
 
-def _read(path: Path) -> Arrays | None:
-    """The part, or None where there is none or it is damaged."""
+def read_part(path: Path) -> Arrays | None:
+    """A part, or None where there is none or it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
@@ -89,7 +89,12 @@ def _read(path: Path) -> Arrays | None:
         return None
 
 
-def _write(path: Path, arrays: Arrays) -> None:
+def write_part(path: Path, arrays: Arrays) -> None:
+    """Writes a part whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     try:
         with fresh_file(path) as fresh, fresh.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]

@@ -8,15 +8,17 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from img2prompt.jobs.options import number
+from img2prompt.jobs.pairs.scale import Cluster, add_ray_arguments, on_ray
 from img2prompt.pairs.filters import FILTERS, settings_of
 
 if TYPE_CHECKING:
-    from img2prompt.pairs.format_run import FormatPlan, FormatReport
+    from img2prompt.pairs.format_run import FormatPlan, FormatReport, Run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-bytes", type=number(int, 1), default=64 << 20, metavar="N", help="of one file (default: 64 MiB)")
     add("--rows-per-shard", type=number(int, 1, 100_000), default=1000, metavar="N", help="(default: 1000)")
     add("--workers", type=number(int, 0, 4096), default=0, metavar="W", help="processes (default: one a core)")
+    add_ray_arguments(parser)
     add("--json", action="store_true", help="print what became of the rows as JSON")
     group = parser.add_argument_group("filters", "keep these and drop the others; each takes off")
     for name, row in FILTERS.items():
@@ -58,11 +61,10 @@ def format(options: argparse.Namespace) -> int:  # file = function = sub-verb
         ConfigError, DataError, MissingExtra, OutputError: see those.
     """
     from img2prompt.pairs.format_run import format_pairs
-    from img2prompt.pairs.pool import in_processes
 
-    workers = options.workers if options.workers > 0 else os.cpu_count() or 1
     started = time.perf_counter()
-    report = format_pairs(options.out, _plan(options), partial(in_processes, workers=workers))
+    with _runner(options) as run:
+        report = format_pairs(options.out, _plan(options), run)
     seconds = time.perf_counter() - started
     if options.json:
         print(json.dumps(report.to_dict(), ensure_ascii=False))
@@ -73,6 +75,14 @@ def format(options: argparse.Namespace) -> int:  # file = function = sub-verb
     stood = report.shards - report.shards_made
     print(f"{report.shards_made} shards made, {stood} stood already, {seconds:.1f} s", file=sys.stderr)
     return 1 if report.unusable else 0
+
+
+def _runner(options: argparse.Namespace) -> AbstractContextManager[Run]:
+    from img2prompt.pairs.pool import in_processes
+
+    if options.ray:
+        return on_ray(Cluster(options.ray, options.workers or None, timeout_s=options.ray_timeout), options.out)
+    return nullcontext(partial(in_processes, workers=options.workers or os.cpu_count() or 1))
 
 
 def _plan(options: argparse.Namespace) -> FormatPlan:

@@ -102,7 +102,7 @@ def run_many(
 
 
 @contextlib.contextmanager
-def on_ray(address: str, folder: Path, timeout_s: float) -> Iterator[Callable[..., Iterator[Any]]]:
+def on_ray(cluster: Cluster, folder: Path) -> Iterator[Callable[..., Iterator[Any]]]:
     """`run_many` for several rounds of work on one cluster, called as `run(work, tasks)`.
 
     Raises:
@@ -110,7 +110,6 @@ def on_ray(address: str, folder: Path, timeout_s: float) -> Iterator[Callable[..
     """
     from img2prompt.jobs.pairs.scale_ray import connected
 
-    cluster = Cluster(address, timeout_s=timeout_s)
     with connected(cluster):
         yield functools.partial(run_many, cluster=cluster, folder=folder)
 

@@ -119,7 +119,9 @@ def _hush() -> None:
             handler.setLevel(logging.CRITICAL)
 
 
-def answers(tasks: Sequence[Any], work: Any, arguments: tuple[Any, ...], cluster: Cluster, mark: Path) -> Iterator[Any]:
+def answers(
+    tasks: Sequence[Any], work: Any, arguments: tuple[Any, ...], cluster: Cluster, ground: Ground
+) -> Iterator[Any]:
     """What the workers answer to the tasks, as they are finished: a report, or the Img2PromptError of a task.
 
     Raises:
