@@ -259,6 +259,40 @@ def test_nan_stops_and_keeps_the_last_checkpoint(
     assert (tmp_path / "run/last/regressor.safetensors").read_bytes() == weights
 
 
+def test_a_run_does_not_go_on_from_what_is_not_its_own(
+    pairs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_recipe(tmp_path, pairs, trainer__max_steps=1)
+    assert train(recipe) == 0
+    run = tmp_path / "run"
+    settings = (run / "config.yaml").read_bytes()
+    capsys.readouterr()
+    resume = ("--resume", "--trainer.max_steps=2")
+    assert train(recipe, *resume, "--model.model.head=mlp") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "another model: learner.regressor.head.0.weight is absent there and (1024, 32) here" in error
+    assert (run / "config.yaml").read_bytes() == settings, "the run's own settings stand"
+    path = run / "checkpoints/last.ckpt"
+    for damaged in (path.read_bytes()[:-500], b"", b"nothing"):
+        path.write_bytes(damaged)
+        assert train(recipe, *resume) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"img2prompt: {path}: damaged checkpoint (") and error.count("\n") == 1
+    torch.save({"weights": 1}, path)
+    assert train(recipe, *resume) == 2 and "holds no model" in capsys.readouterr().err
+
+
+def test_a_list_on_the_command_line_takes_the_place_of_the_recipes(
+    pairs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = write_recipe(tmp_path, pairs, data__sources=[{"path": "a", "prompt_column": "words", "limit": 3}])
+    for words in (["--data.sources=[{path: b}]"], ["--data.sources", "[{path: b}]"]):
+        with pytest.raises(SystemExit, match="0"):
+            train(recipe, *words, "--print_config")
+        found = yaml.safe_load(capsys.readouterr().out)["data"]["sources"]
+        assert found == [{"path": "b", "weight": 1.0, "prompt_column": None, "image_column": None, "limit": None}]
+
+
 def test_a_second_stage_takes_larger_pictures_from_a_finished_run(pairs: dict[str, Path], tmp_path: Path) -> None:
     assert train(write_recipe(tmp_path / "a", pairs, trainer__max_steps=2)) == 0
     changes = {"model__model": {"source": str(tmp_path / "a/run/last"), "image_px": 64}, "ema__decay": 0}
@@ -322,6 +356,7 @@ def test_a_users_mistake_is_one_line(
     assert train(write_recipe(tmp_path, pairs), *arguments) == 2
     captured = capsys.readouterr()
     assert said in captured.err and "Traceback" not in captured.err and not captured.out
+    assert not (tmp_path / "run").exists(), "nothing was trained, so nothing is left"
 
 
 def test_help_needs_no_torch() -> None:

@@ -140,18 +140,22 @@ def _imported(place: str) -> Any:
 
 
 def _fit(cli: TrainingCLI) -> int:
-    from img2prompt.training.callbacks import CHECKPOINT
+    from img2prompt.training.callbacks import CHECKPOINT, Settings, check_checkpoint
 
     root = Path(cli.trainer.default_root_dir)
     path = root / CHECKPOINT
     if path.exists() and not cli.config["resume"]:
         raise ConfigError(f"{root}: holds a run; add --resume to go on with it, or choose another --output")
+    resume = path if path.exists() else None
+    if resume is not None:
+        check_checkpoint(resume)
+
+    def settings() -> None:
+        cli.write_config(root)
+        (root / "versions.json").write_text(json.dumps(installation(), indent=1) + "\n", encoding="utf-8")
+
+    cli.trainer.callbacks.append(Settings(settings))
     with _not_for_nothing(root, cli.trainer):
-        if cli.trainer.is_global_zero:
-            root.mkdir(parents=True, exist_ok=True)
-            cli.write_config(root)
-            (root / "versions.json").write_text(json.dumps(installation(), indent=1) + "\n", encoding="utf-8")
-        resume = str(path) if cli.config["resume"] and path.exists() else None
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume, weights_only=True)
     if cli.trainer.is_global_zero:
         print(root / "last")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import pickle
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +14,7 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import Callback, Trainer
 
+from img2prompt.errors import TrainingError
 from img2prompt.training.module import Training
 from img2prompt.training.optim import Average, local
 
@@ -156,6 +158,23 @@ class Keep(Callback):
         self.best = state_dict["best"]
 
 
+class Settings(Callback):
+    """Writes what the run is made of, once data, model and checkpoint have turned out usable.
+
+    Args:
+        write: does it.
+    """
+
+    def __init__(self, write: Callable[[], None]) -> None:
+        self.write = write
+
+    def on_train_start(self, trainer: Trainer, module: Training) -> None:
+        """Before the first step."""
+        if trainer.is_global_zero:
+            Path(trainer.default_root_dir).mkdir(parents=True, exist_ok=True)
+            self.write()
+
+
 class Tell(Callback):
     """Says on stderr how training goes: a line at each log step, and the scores and an example of each validation."""
 
@@ -199,3 +218,19 @@ class Tell(Callback):
 
 def _ema(trainer: Trainer) -> Ema:
     return next((c for c in trainer.callbacks if isinstance(c, Ema)), Ema(0.0))  # type: ignore[attr-defined]
+
+
+def check_checkpoint(path: Path) -> None:
+    """Makes sure that a run can go on from a file, as far as the file alone tells; its numbers stay on the disk.
+
+    Raises:
+        TrainingError: it is damaged.
+    """
+    try:
+        known = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        if isinstance(known, dict) and "state_dict" in known:
+            return
+        reason = "it holds no model"
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    raise TrainingError(f"{path}: damaged checkpoint ({reason}); start from last/ in another --output")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -77,7 +77,7 @@ class TrainingCLI(LightningCLI):
             return own(
                 module,
                 data,
-                args=arguments,
+                args=list(_replacing(arguments)),
                 run=False,
                 auto_configure_optimizers=False,
                 save_config_callback=None,
@@ -114,6 +114,20 @@ class TrainingCLI(LightningCLI):
     def write_config(self, root: Path) -> None:
         """The resolved configuration, which is a recipe again."""
         self.parser.save(self.config, root / "config.yaml", skip_check=True, overwrite=True, multifile=False)
+
+
+def _replacing(arguments: Sequence[str]) -> Iterator[str]:
+    """The arguments, so that a list of settings takes the place of the recipe's.
+
+    jsonargparse would fill the items of a list with those of an equally long one before it: sources would keep column
+    names, weights and limits of data sets that they have nothing to do with. Of an empty list there is nothing to keep.
+    """
+    for i, word in enumerate(arguments):
+        key, equals, value = word.partition("=")
+        following = value if equals else "".join(arguments[i + 1 : i + 2])
+        if key.startswith("--") and following.lstrip().startswith("[{"):
+            yield f"{key}=[]"
+        yield word
 
 
 def _quieten() -> None:

@@ -36,6 +36,22 @@ class Training(LightningModule):
         """Writes that model; with several processes all of them call it, and the first one writes."""
         raise NotImplementedError
 
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """As in torch, for a checkpoint from which a run goes on.
+
+        Raises:
+            TrainingError: it is of another model; the first weight that differs is named.
+        """
+        saved, own = ({k: tuple(v.shape) for k, v in part.items()} for part in (state_dict, self.state_dict()))
+        for name in {**own, **saved}:
+            there, here = saved.get(name, "absent"), own.get(name, "absent")
+            if there != here:
+                raise TrainingError(
+                    f"the checkpoint is of another model: {name} is {there} there and {here} here; go on with the run's"
+                    " own config.yaml, or choose another --output"
+                )
+        return super().load_state_dict(state_dict, strict=strict, assign=assign)
+
     @property
     def fused(self) -> bool:
         """Whether the optimiser may move all weights in one call; Lightning clips none of its gradients if mixed."""
