@@ -6,15 +6,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from tiny_regressor import TOWER, data_of, write_pairs
 
 from img2prompt.cli import main
 from img2prompt.jobs.train import RECIPES, TRAINEES
+from img2prompt.metrics import mean_cosine
+from img2prompt.models.embedder import EmbeddingRegressor
 from img2prompt.models.regressor import RegressorConfig, load_regressor, new_regressor, save_regressor
+from img2prompt.models.sentence import SentenceEncoder
 from img2prompt.models.towers import TowerSpec
-from img2prompt.presets import resolve
+from img2prompt.pairs.images import open_image
+from img2prompt.pairs.storybook.dataset import StorybookRows
+from img2prompt.presets import PRESETS, companion, resolve
 
 TOWERS: dict[str, dict[str, Any]] = {  # family -> a tiny tower of it
     "open_clip": TOWER,
@@ -93,3 +99,17 @@ def test_the_bundled_regressor_stays_small() -> None:
     regressor = new_regressor(RegressorConfig(spec, model["pooling"], model["head"], model["hidden"]))
     count = sum(p.numel() for p in regressor.parameters())
     assert 3_000_000 < count <= 6_000_000 and model["hidden"] <= 1024
+
+
+@pytest.mark.parametrize(("split", "least"), [("test", 0.88), ("test_pairs", 0.85)])
+def test_the_bundled_regressor_knows_scenes_that_it_never_saw(split: str, least: float, pairs: dict[str, Path]) -> None:
+    """Against real embeddings; an untrained one, or one whose pictures go in wrongly, stays below 0.6."""
+    folder = companion(PRESETS["storybook"])
+    if folder is None:
+        pytest.skip("no regressor is bundled in this tree")
+    assert sum(path.stat().st_size for path in folder.iterdir()) <= 12_000_000
+    rows = list(StorybookRows(31, split)(range(96)))
+    found = EmbeddingRegressor(load_regressor(folder)).embed_many([open_image(row["image"]) for row in rows])
+    truth = SentenceEncoder().encode_many([row["short"] for row in rows])
+    assert mean_cosine(found, truth) >= least
+    assert mean_cosine(found, np.roll(truth, 1, axis=0)) < 0.6, "of other pictures"

@@ -1,4 +1,4 @@
-"""`img2prompt train captioner|regressor|upsampler --config RECIPE`: LightningCLI over a model and its data, a row each."""
+"""`img2prompt train captioner|regressor|upsampler`: LightningCLI over a model and its data, a row each."""
 
 from __future__ import annotations
 
