@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +26,7 @@ from img2prompt.models.diffusion import DiffusionGenerator, PictureSettings, Run
 from img2prompt.models.diffusion_encoders import EncoderRoom
 from img2prompt.models.diffusion_loading import fingerprint
 from img2prompt.models.diffusion_presets import DIFFUSION_PRESETS, DiffusionPreset, locate
-from img2prompt.models.diffusion_schedulers import SCHEDULERS, row_of
+from img2prompt.models.diffusion_schedulers import SCHEDULERS, row_of, sampler_of, set_scheduler
 from img2prompt.results import Failed, Generated
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:diffusers", "ignore::DeprecationWarning:numpy")
@@ -42,6 +44,12 @@ def sd(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_sdxl(tmp_path_factory.mktemp("pipelines") / "sdxl")
+
+
+@pytest.fixture(scope="module")
+def plain(sd: Path) -> DiffusionGenerator:
+    """For tests that leave it as it is."""
+    return generator(sd)
 
 
 @pytest.fixture
@@ -73,14 +81,15 @@ def test_a_picture_does_not_depend_on_its_batch(kind: str, request: pytest.Fixtu
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
-def test_every_scheduler_keeps_pictures_apart(sd: Path, name: str) -> None:
-    steps = 5 if name == "pndm" else 3
-    made = generator(sd, PictureSettings(steps=steps, scheduler=name), batch_size=3)
-    together = made.generate_many(PROMPTS[:3], SEEDS[:3])
-    alone = made.generate_many(PROMPTS[1:2], SEEDS[1:2])
+def test_every_scheduler_keeps_pictures_apart(plain: DiffusionGenerator, name: str) -> None:
+    own = plain.pipeline.scheduler
+    try:
+        assert set_scheduler(plain.pipeline, name) == row_of(name).sampler == sampler_of(plain.pipeline.scheduler)
+        together = plain.generate_many(PROMPTS[:3], SEEDS[:3])
+        alone = plain.generate_many(PROMPTS[1:2], SEEDS[1:2])
+    finally:
+        plain.pipeline.scheduler = own
     assert np.abs(pictures(together)[1] - pictures(alone)[0]).max() <= 1
-    assert isinstance(alone[0], Generated)
-    assert alone[0].sampler == row_of(name).sampler
 
 
 def test_equal_seeds_start_from_equal_noise(sd: Path) -> None:
@@ -117,6 +126,7 @@ def test_settings_tell_pictures_apart(sd: Path, copy: Path) -> None:
     assert generator(sd, replace(FAST, scheduler="dpmpp-2m")).settings() != base
     assert generator(sd, FAST, dtype="bfloat16").settings() != base
     assert fingerprint(copy) == fingerprint(sd)
+    assert base["model"] == "sd", "no path: a folder may be moved"
     (copy / "unet" / "more.safetensors").write_bytes(b"x")
     assert fingerprint(copy) != fingerprint(sd)
 
@@ -142,8 +152,8 @@ def test_presets_give_what_was_not_asked_for(sd: Path, monkeypatch: pytest.Monke
         {"dtype": "bfloat16"},
     ],
 )
-def test_ways_of_working_change_little(sd: Path, run: dict[str, Any]) -> None:
-    base = pictures(generator(sd).generate_many(PROMPTS[:2], SEEDS[:2]))
+def test_ways_of_working_change_little(plain: DiffusionGenerator, sd: Path, run: dict[str, Any]) -> None:
+    base = pictures(plain.generate_many(PROMPTS[:2], SEEDS[:2]))
     other = pictures(generator(sd, **run).generate_many(PROMPTS[:2], SEEDS[:2]))
     assert np.abs(base - other).mean() < (8 if "dtype" in run else 1)
 
@@ -176,6 +186,34 @@ def test_out_of_memory_halves_the_batch_and_goes_on(sd: Path, caplog: pytest.Log
     limit_memory(rest, 2)
     assert len(pictures(rest.generate_many(PROMPTS[:3], SEEDS[:3]))) == 3
     assert rest.batch_size == 1
+
+
+TIGHT = """
+import re, resource, sys
+from pathlib import Path
+import torch
+from img2prompt.models.diffusion import DiffusionGenerator, PictureSettings, RunSettings
+torch.set_num_threads(1)
+made = DiffusionGenerator(sys.argv[1], PictureSettings(256, 256, steps=1), RunSettings(device="cpu", batch_size=64))
+made.generate_many(["warm"], [1])
+used = int(re.search(r"VmSize:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) * 1024
+resource.setrlimit(resource.RLIMIT_AS, (used + 150 * 2**20,) * 2)
+rows = made.generate_many([f"picture {i}" for i in range(32)], list(range(32)))
+print(made.batch_size, {type(row).__name__ for row in rows}, len(rows))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_memory_that_really_ends(sd: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", TIGHT, str(sd)], capture_output=True, text=True, env=environment, check=True
+    )
+    batch_size, *rest = done.stdout.split(maxsplit=1)
+    assert int(batch_size) < 32, done.stderr
+    assert rest == ["{'Generated'} 32\n"]
+    assert "out of memory with 32 pictures at once; going on with 16" in done.stderr
 
 
 def test_one_picture_that_does_not_fit_is_a_users_error(sd: Path) -> None:
@@ -229,9 +267,9 @@ def test_the_safety_checker_is_heard(tmp_path: Path) -> None:
     assert not unchecked.checked
 
 
-def test_what_the_encoder_has_no_room_for_is_told(sd: Path) -> None:
+def test_what_the_encoder_has_no_room_for_is_told(plain: DiffusionGenerator) -> None:
     letters = "x" * 75
-    fits, long = generator(sd).generate_many([letters, f"{letters[:74]}A Bc"], [1, 2])
+    fits, long = plain.generate_many([letters, f"{letters[:74]}A Bc"], [1, 2])
     assert isinstance(fits, Generated)
     assert isinstance(long, Generated)
     assert fits.read is None
@@ -250,8 +288,8 @@ def test_the_roomiest_encoder_counts(sd: Path) -> None:
 
 
 @pytest.mark.parametrize("prompt", ["🦊 狐 лиса\n\nSteps: 3", "\ud83d broken", " ", "a" * 5000, "<|endoftext|> x"])
-def test_any_text_gives_a_picture(sd: Path, prompt: str) -> None:
-    (made,) = generator(sd).generate_many([prompt], [1])
+def test_any_text_gives_a_picture(plain: DiffusionGenerator, prompt: str) -> None:
+    (made,) = plain.generate_many([prompt], [1])
     assert isinstance(made, Generated)
     assert made.made.prompt == prompt
 

@@ -57,7 +57,7 @@ def test_a_data_set_of_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert run(*arguments) == 1, "one failed"
     shown = capsys.readouterr()
     assert shown.out == f"{tmp_path / 'out'}\n"
-    assert "7 pictures made, 0 stood already, 1 failed" in shown.err
+    assert "6 pictures, 1 failed\nmade now: 7, " in shown.err
     assert "1 NothingToDraw: the concept of justice: names no object" in shown.err
     data = read_shards(tmp_path / "out")
     assert data["prompt"] == [*PROMPTS[:5], PROMPTS[0]]
@@ -73,15 +73,15 @@ def test_a_data_set_of_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert not (tmp_path / "out" / "unfinished").exists()
     before = hashes(tmp_path / "out")
     assert run(*arguments) == 1
-    assert "0 pictures made, 7 stood already, 1 failed" in capsys.readouterr().err
+    assert "6 pictures, 1 failed\nmade now: 0; stood already: 7\n" in capsys.readouterr().err
     assert hashes(tmp_path / "out") == before
     # A shard that was damaged afterwards is made again, and only it.
     (tmp_path / "out" / "shard-00001.parquet").write_bytes(b"damaged")
     assert run(*arguments) == 1
-    assert "3 pictures made, 4 stood already" in capsys.readouterr().err
+    assert "at once; stood already: 4" in capsys.readouterr().err
     assert hashes(tmp_path / "out") == before
     assert run(*arguments, "--seed", "1") == 2
-    assert "another configuration" in capsys.readouterr().err
+    assert "another configuration (seed 0 there, 1 asked for)" in capsys.readouterr().err
 
 
 def test_images_per_prompt(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_killed_at_any_moment_and_run_again(tmp_path: Path) -> None:
     ]
     environment = with_package()
     deaths = 0
-    for pictures in (3, 9, 10, 15, 24):  # the moment follows what is on the disk, not the clock
+    for pictures in (3, 10, 17):  # the moment follows what is on the disk, not the clock
         process = subprocess.Popen(
             [sys.executable, "-c", KILLED, *command],
             env=environment,
@@ -139,7 +139,7 @@ def test_killed_at_any_moment_and_run_again(tmp_path: Path) -> None:
             deaths += 1
         process.wait()
         stood = len(list(png.glob("[0-9]*.png")))
-    assert deaths >= 4
+    assert deaths >= 2
     assert stood >= 15, "no run starts from nothing"
     assert run(prompts, killed, *shards, str(png)) == 1
     assert hashes(killed) == hashes(whole)
@@ -273,9 +273,9 @@ def test_a_diffusion_pipeline(sd: Path, tmp_path: Path, capsys: pytest.CaptureFi
     more = ["--scheduler", "dpmpp-2m", "--negative-prompt", "blurry, bad", "--png", str(tmp_path / "png")]
     assert main([*arguments, *more, "--batch-size", "2", "--device", "cpu"]) == 0
     shown = capsys.readouterr().err
-    assert "3 pictures made" in shown
-    assert "s a picture, 2 at once" in shown
-    assert "1 prompts are longer than the text encoder reads" in shown
+    assert "3 pictures, 0 failed\nmade now: 3, " in shown
+    assert "s each, 2 at once" in shown
+    assert "longer than the text encoder reads: 1; " in shown
     data = read_shards(tmp_path / "out")
     assert data["read"] == [None, "x" * 75, None]
     assert set(data["safety"]) == {"unchecked"}
@@ -283,7 +283,7 @@ def test_a_diffusion_pipeline(sd: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert read_manifest(tmp_path / "out")["made_by"]["versions"]["diffusers"]
     # Another batch size is the same work: nothing is left to do.
     assert main([*arguments, *more, "--batch-size", "3", "--device", "cpu"]) == 0
-    assert "0 pictures made, 3 stood already" in capsys.readouterr().err
+    assert "made now: 0; stood already: 3" in capsys.readouterr().err
     assert main([*arguments, "--device", "cpu", "--scheduler", "ddim"]) == 2
     assert main(["predict", str(tmp_path / "png"), "--metadata-only", "--json"]) == 0
     first = json.loads(capsys.readouterr().out.splitlines()[0])
@@ -307,7 +307,7 @@ def test_memory_that_ends_in_the_middle_of_a_data_set(sd: Path, tmp_path: Path) 
         maker = PictureMaker(generator, orders, "png")
         plan = ShardPlan(len(orders), COLUMNS, maker.config(), 4)
         outcome = GeneratedSet(tmp_path / name, plan, maker).write(maker.made_by())
-        assert (outcome.made, outcome.failures) == (6, [])
+        assert (outcome.tried, outcome.failures) == (6, [])
         return generator, read_shards(tmp_path / name)["id"]
 
     tight, ids = make("tight", 1)

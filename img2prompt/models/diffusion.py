@@ -132,7 +132,7 @@ class DiffusionGenerator:
                 out = self.pipeline(prompt=texts, generator=generators, output_type="np", **arguments)
         except ValueError as error:  # what pipelines say of sizes and numbers that they do not take
             raise ModelError(f"{self._located.name}: {first_line(error)}") from error
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise
             return None
@@ -221,7 +221,7 @@ def _is_needed(parameter: inspect.Parameter) -> bool:
     return parameter.default is inspect.Parameter.empty and parameter.kind not in kinds
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def _is_out_of_memory(error: Exception) -> bool:
     from accelerate.utils.memory import should_reduce_batch_size
 
-    return isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or bool(should_reduce_batch_size(error))

@@ -116,7 +116,7 @@ DIFFUSION_PRESETS: dict[str, DiffusionPreset] = {
 class LocatedPipeline:
     """A pipeline on this machine."""
 
-    name: str  # the preset's name, or the folder or repository that was asked for
+    name: str  # the preset's, the repository's, or the folder's own without the path to it
     folder: Path
     preset: DiffusionPreset | None = None  # None: a folder or a repository without a row
 
@@ -138,7 +138,7 @@ def locate(name: str) -> LocatedPipeline:
                 f"{folder}: holds no {INDEX}, so it is no diffusers pipeline;"
                 " single checkpoint files are converted with diffusers' own scripts"
             )
-        return LocatedPipeline(name, folder)
+        return LocatedPipeline(folder.resolve().name, folder)
     repository = name.removeprefix("hf-hub:")
     if repository.count("/") == 1 and not name.startswith((".", "/")) and not folder.exists():
         return LocatedPipeline(name, _cached(repository, name))

@@ -35,13 +35,13 @@ class Outcome:
     """What a run left in a folder.
 
     Attributes:
-        made: pictures made now.
-        stood: pictures, failed ones included, that an earlier run had made.
+        tried: pictures of this run, failed ones included.
+        stood: those of earlier runs, failed ones included.
         cut: pictures of the data set whose prompt the text encoder had no room for.
         failures: all failed pictures of the data set, each a row of failures.jsonl.
     """
 
-    made: int = 0
+    tried: int = 0
     stood: int = 0
     cut: int = 0
     failures: list[Row] = field(default_factory=list)
@@ -88,8 +88,8 @@ class GeneratedSet:
             with sole_writer(self.root):
                 claim(self.root, self.plan.to_dict())
                 for _ in track(self._made()):
-                    outcome.made += 1
-                outcome.stood -= outcome.made
+                    outcome.tried += 1
+                outcome.stood -= outcome.tried
                 self._finish(made_by, outcome)
         except OSError as error:
             raise OutputError(
@@ -121,9 +121,7 @@ class GeneratedSet:
                     yield row
         ordered = [rows[number] for number in numbers]
         good = [row for row in ordered if row["error"] is None]
-        failures = [
-            {key: value for key, value in row.items() if key != "image"} for row in ordered if row["error"] is not None
-        ]
+        failures = [_said(row) for row in ordered if row["error"] is not None]
         write_shard(self.root / name, good, self.plan.columns)
         cut = sum(row["read"] is not None for row in good)
         _write_json(_mark_of(self.root / name), {"rows": len(good), "cut": cut, "failures": failures})
@@ -176,6 +174,11 @@ class GeneratedSet:
     def _spool(self, name: str) -> Spool:
         folder = self.root / "unfinished" / name.removesuffix(".parquet")
         return Spool(folder, (*self.plan.columns, *FAILURE_COLUMNS))
+
+
+def _said(row: Row) -> Row:
+    """What a row holds, without the columns that it leaves empty."""
+    return {key: value for key, value in row.items() if value is not None}
 
 
 def _mark_of(shard: Path) -> Path:

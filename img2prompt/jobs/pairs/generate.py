@@ -88,7 +88,8 @@ def generate(options: argparse.Namespace) -> int:
     orders = _orders(options)
     generator = open_generator(options.model, _picture(options), _run(options))
     maker = PictureMaker(generator, orders, image_format)
-    plan = ShardPlan(len(orders), COLUMNS, maker.config(), options.rows_per_shard)
+    asked = {name: getattr(options, name) for name in ("images_per_prompt", "seed")}
+    plan = ShardPlan(len(orders), COLUMNS, {**maker.config(), **asked}, options.rows_per_shard)
     on_row = partial(export_png, options.png) if options.png else None
     pictures = GeneratedSet(options.out, plan, maker, on_row)
     started = time.perf_counter()
@@ -149,19 +150,17 @@ def _run(options: argparse.Namespace) -> RunSettings:
 def _report(outcome: Outcome, seconds: float, generator: Generator) -> None:
     from img2prompt.pairs.skips import Skips
 
-    speed = f", {seconds / outcome.made:.3g} s a picture, {generator.batch_size} at once" if outcome.made else ""
+    speed = f", {seconds / outcome.tried:.3g} s each, {generator.batch_size} at once" if outcome.tried else ""
     failed = len(outcome.failures)
-    print(f"{outcome.made} pictures made, {outcome.stood} stood already, {failed} failed{speed}", file=sys.stderr)
+    print(f"{outcome.tried + outcome.stood - failed} pictures, {failed} failed", file=sys.stderr)
+    print(f"made now: {outcome.tried}{speed}; stood already: {outcome.stood}", file=sys.stderr)
     skips = Skips()
     for row in outcome.failures:
         skips.add(row["kind"], row["prompt"], row["error"])
     for line in skips.lines():
         print(f"  {line}", file=sys.stderr)
     if outcome.cut:
-        print(
-            f"{outcome.cut} prompts are longer than the text encoder reads; column read holds what it saw of them",
-            file=sys.stderr,
-        )
+        print(f"longer than the text encoder reads: {outcome.cut}; column read holds what it saw", file=sys.stderr)
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -50,7 +50,7 @@ class PictureMaker:
         digest = hashlib.sha256()
         for order in self._orders:
             digest.update(f"{len(order.prompt)} {order.prompt} {order.seed} {order.source}\n".encode())
-        return {"generator": self._settings, "prompts": digest.hexdigest(), "image_format": self._format}
+        return {"generator": self._settings, "image_format": self._format, "words": digest.hexdigest()}
 
     def made_by(self) -> dict[str, Any]:
         """What may differ between runs that make the same pictures."""
