@@ -65,7 +65,7 @@ class FormatSettings:
             "columns": list(self.columns),
             "names": dict(self.names),
             "filters": dict(self.filters),
-            **(encoding if self.image_px is not None else {"image_px": None}),
+            "encoding": encoding if self.image_px is not None else None,
             "max_pixels": self.limits.max_pixels,
             "max_bytes": self.limits.max_bytes,
         }

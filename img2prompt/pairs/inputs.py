@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from img2prompt.errors import ConfigError, DataError
+from img2prompt.pairs.columnar import schema_of
 from img2prompt.pairs.folders import parquet_files, tar_files
 from img2prompt.pairs.hub_sets import hub_name
 from img2prompt.pairs.skips import Skips
@@ -25,6 +26,8 @@ _NOT_KEPT = frozenset(
 
 def _filled_parquet_files(path: Path) -> list[Path]:
     files = parquet_files(path)
+    for file in files:
+        schema_of(file)  # says in one line which one is cut
     return [file for file in files if pq.read_metadata(file).num_rows] if len(files) > 1 else files
 
 
