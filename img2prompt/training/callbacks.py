@@ -191,7 +191,7 @@ class Tell(Callback):
         self._since = (time.monotonic(), step)
         if not trainer.is_global_zero:
             return
-        images = trainer.datamodule.batch_size * trainer.accumulate_grad_batches / seconds  # type: ignore[attr-defined]
+        pairs = trainer.datamodule.batch_size * trainer.accumulate_grad_batches / seconds  # type: ignore[attr-defined]
         left = (trainer.max_steps - step) * seconds / 60
         parts = [
             f"{name.removeprefix('train/')} {float(value):.3f}"
@@ -200,7 +200,7 @@ class Tell(Callback):
         ]
         rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
         line = (
-            f"step {step}/{trainer.max_steps} {' '.join(parts)} lr {rate:.2e} {images:.0f} images/s {left:.0f} min left"
+            f"step {step}/{trainer.max_steps} {' '.join(parts)} lr {rate:.2e} {pairs:.0f} pairs/s {left:.0f} min left"
         )
         print(line, file=sys.stderr, flush=True)
 
