@@ -34,8 +34,10 @@ def coco_rows(path: Path, columns: Mapping[str, str], skips: Skips) -> Iterator[
     """A row an annotation, file by file in their order. The names of the images are in memory, the captions are not.
 
     Raises:
-        DataError: not JSON, or without captions.
+        DataError: not JSON, without captions, or columns are given.
     """
+    if columns:
+        raise DataError(f"{path}: COCO has no columns to choose from; leave out their names")
     for file in caption_files(path) if path.is_dir() else [path]:
         yield from _captions(file, skips)
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from img2prompt.errors import DataError
 from img2prompt.pairs.columnar import one_line, parquet_rows, schema_of
 from img2prompt.pairs.columns import Row
 from img2prompt.pairs.images import DEFAULT_LIMITS
@@ -28,7 +29,13 @@ def is_diffusiondb(folder: Path) -> bool:
 
 
 def part_rows(folder: Path, columns: Mapping[str, str], skips: Skips) -> Iterator[Row]:
-    """The pictures of every part in the order of their numbers and names, with seed, steps, guidance and sampler."""
+    """The pictures of every part in the order of their numbers and names, with seed, steps, guidance and sampler.
+
+    Raises:
+        DataError: columns are given.
+    """
+    if columns:
+        raise DataError(f"{folder}: DiffusionDB has no columns to choose from; leave out their names")
     for part in sorted(_parts(folder), key=lambda path: (path.stem, str(path))):
         name = f"{part.stem}.json"
         if part.suffix != ".zip":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -87,36 +88,38 @@ def read_csv(path: Path, skips: Skips) -> Iterator[Row]:
         DataError: a quote is never closed, which would swallow all that follows.
     """
     csv.field_size_limit(CELL_LIMIT)
-    header = first_line(path)
     # Tables called .csv with tabs or semicolons are common; the header tells.
-    delimiter = max(",\t;|", key=header.count)
+    delimiter = max(",\t;|", key=first_line(path).count)
     last = [""]
-    reader = csv.DictReader(_noted(read_lines(path), last), delimiter=delimiter, restkey="", strict=True)
+    reader = csv.reader(_noted(read_lines(path), last), delimiter=delimiter, strict=True)
+    names: list[str] = []
     while True:
         before = reader.line_num
         try:
-            row = next(reader, None)
+            cells = next(reader, None)
         except csv.Error as error:
             if "unexpected end" in str(error):
                 raise DataError(
-                    f"{path}: after line {reader.line_num}: {error}: a quote is never closed; repair this line"
+                    f"{path}: after line {before}: {error}: a quote is never closed; repair this line"
                 ) from error
-            cells = next(csv.reader(last, delimiter=delimiter, quoting=csv.QUOTE_NONE), [])
-            names = list(reader.fieldnames or ())
-            if reader.line_num == max(before, 1) + 1 and len(cells) == len(names):  # a cell begins with a quoted word
-                yield dict(zip(names, cells, strict=True))
+            # A line whose cells only begin with a quoted word is whole all the same: tab-separated tables do not quote.
+            cells = last[0].rstrip("\r\n").split(delimiter)
+            if reader.line_num != before + 1 or len(cells) != len(names):
+                skips.add("BadRow", f"{path}, after line {before}", f"{error}; repair this line")
                 continue
-            skips.add("BadRow", f"{path}, after line {reader.line_num}", f"{error}; repair this line")
-            continue
-        if row is None:
+        if cells is None:
             return
-        yield row
+        if not names:
+            names = cells
+        elif cells:
+            yield dict(zip_longest(names, cells[: len(names)]))
 
 
 def _noted(lines: Iterator[str], last: list[str]) -> Iterator[str]:
     """The lines; the one that was given last stands in `last`."""
-    for last[0] in lines:
-        yield last[0]
+    for line in lines:
+        last[0] = line
+        yield line
 
 
 def first_line(path: Path) -> str:
