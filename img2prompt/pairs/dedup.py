@@ -28,6 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from img2prompt.pairs import dedup_exact
 from img2prompt.pairs.cosines import Rows, copies, unit_rows
+from img2prompt.pairs.dedup_curve import THRESHOLDS, Curve, curve
 from img2prompt.pairs.dedup_exact import Finder, Found, MakeFinder, ScreenFinder, greedy, workers
 from img2prompt.pairs.dedup_sweep import cell_sweep
 
@@ -140,6 +141,28 @@ def against(
     return Duplicates(keep, survivor, np.where(keep, 1.0, cosine).astype(np.float32), "exact")
 
 
+def survivor_curve(
+    emb: ArrayLike,
+    thresholds: Sequence[float] = THRESHOLDS,
+    rank: ArrayLike | None = None,
+    *,
+    settings: DedupSettings | None = None,
+) -> Curve:
+    """Counts the survivors at each of several thresholds, in one pass; exact, and as long as the lowest one takes.
+
+    Raises:
+        DataError: a row is not finite.
+    """
+    settings = _checked(min(thresholds), settings)
+    rows = unit_rows(emb)
+    if rank is not None:
+        rows = rows[np.argsort(np.asarray(rank), kind="stable")]
+    heads = copies(rows)
+    with workers(settings.threads) as pool:
+        found = curve(rows[heads == np.arange(len(heads))], thresholds, pool)
+    return replace(found, rows=len(rows))
+
+
 def ranked(prompts: Sequence[str], keep: str = "first", values: ArrayLike | None = None) -> NDArray[np.int64]:
     """Ranks (N,) that make a rule of which near-duplicate stays; equals in their order.
 
@@ -189,7 +212,7 @@ def _found(rows: Rows, threshold: float, settings: DedupSettings) -> tuple[Found
             if needed_s <= settings.budget_s:
                 return greedy(rows, threshold, finder), "exact", None, 0
         sweep = cell_sweep(rows, threshold, pool, probes=settings.probes, seed=settings.seed)
-        method = f"approximate: {len(sweep.cells.centres)} cells, {sweep.cells.probes} of them looked into"
+        method = f"approximate: {len(sweep.cells.centres)} cells, at most {sweep.cells.probes} of them looked into"
         return sweep.found, method, sweep.recall, sweep.recall_pairs
 
 

@@ -155,7 +155,7 @@ class Members:
 
     Args:
         rows: (N,D) unit rows in order of rank; may be a memory-mapped file.
-        probed: (N,P) the nearest cells of each, the nearest first.
+        probed: (N,P) the nearest cells of each, the nearest first; -1 is none.
         count: C, cells.
         threshold: cosine of near-duplicates.
     """
@@ -165,6 +165,8 @@ class Members:
         flat = probed.reshape(-1)
         self._order = np.argsort(flat, kind="stable")  # (N*P,)
         self._starts = np.searchsorted(flat, np.arange(count + 1), sorter=self._order)
+        self._homes = np.argsort(probed[:, 0], kind="stable")  # (N,)
+        self._home_starts = np.searchsorted(probed[:, 0], np.arange(count + 1), sorter=self._homes)
 
     def of(self, cell: int) -> tuple[Places, NDArray[np.bool_]]:
         """The rows (R,) that have it among their nearest, in their order, and whether it is their own (R,)."""
@@ -173,8 +175,8 @@ class Members:
 
     def __call__(self, place: int, alive: NDArray[np.bool_]) -> tuple[int, float]:
         own = self._probed[place]
-        lists = [self.of(int(cell)) for cell in own]
-        others = np.concatenate([lists[0][0], *(places[at_home] for places, at_home in lists[1:])])
+        homes = [self._homes[self._home_starts[cell] : self._home_starts[cell + 1]] for cell in own[own >= 0]]
+        others = np.concatenate([self.of(int(own[0]))[0], *homes])
         others = np.unique(others[(others < place) & alive[others]])
         values = self._rows[others] @ self._rows[place]  # (M,)
         limit = max(self._threshold, float(values.max(initial=-1))) - 2 * margin(self._rows.shape[1])

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from img2prompt.pairs.cosines import Places, Rows, cosines_of
 from img2prompt.pairs.dedup_screen import TILE, Screen, Side, Table, fit_screen, likely
 
-SAMPLE, QUERIES = 2**16, 2**12  # rows that settle the plan; those of them whose near rows are looked up
+SAMPLE, QUERIES = 2**16, 2**14  # rows that settle the plan; those of them whose near rows are looked up
+MOST_PAIRS = 2**17  # of a sample; as many say enough
+_QUERIES_AT_ONCE = 512
 _ROUNDS, _ROWS_PER_CELL = 8, 64  # of k-means
 _FEWEST, _MOST = 4, 64  # cells a row is compared with
 _MISSED = 1e-4  # share of a sample's near pairs that the probes may miss before they are increased by half
@@ -24,22 +26,33 @@ class Cells:
 
     Attributes:
         centres: (C,D) unit rows.
-        probes: P, how many of the nearest cells a row is compared with, its own among them.
+        probes: P, how many of the nearest cells a row is compared with at most, its own among them.
+        reach: by how much a cell's centre may be further than that of the row's own, as a cosine: a row in the midst
+            of its cell is compared with few others.
         threshold: cosine of near-duplicates.
         screen: the bound for rows of one cell.
     """
 
     centres: Rows
     probes: int
+    reach: float
     threshold: float
     screen: Screen
 
     def probed(self, rows: Rows) -> NDArray[np.int32]:
-        """The nearest cells (N,P) of each row, the nearest first; the same on any machine."""
-        return nearest_cells(self.centres, rows, self.probes)
+        """The nearest cells (N,P) of each row, the nearest first, -1 beyond its reach; the same on any machine."""
+        return nearest_cells(self.centres, rows, self.probes, self.reach)
 
 
-def plan_cells(sample: Rows, count: int, threshold: float, *, probes: int | None = None, seed: int = 0) -> Cells:
+def plan_cells(
+    sample: Rows,
+    count: int,
+    threshold: float,
+    *,
+    probes: int | None = None,
+    seed: int = 0,
+    pool: Executor | None = None,
+) -> Cells:
     """A division for so many rows: the square root of their number of cells.
 
     Args:
@@ -48,6 +61,7 @@ def plan_cells(sample: Rows, count: int, threshold: float, *, probes: int | None
         threshold: cosine of near-duplicates.
         probes: None: as few as find the near pairs of the sample, and half as many again.
         seed: of the k-means.
+        pool: threads.
     """
     import faiss
 
@@ -58,14 +72,16 @@ def plan_cells(sample: Rows, count: int, threshold: float, *, probes: int | None
     )  # fmt: skip
     kmeans.train(np.ascontiguousarray(sample))
     centres = np.ascontiguousarray(kmeans.centroids)
+    reach = 2.0  # every cell
     if probes is None:
-        probes = _enough_probes(sample, centres, threshold)
+        probes, reach = _enough(sample, centres, threshold, pool)
     probes = min(probes, cells)
-    return Cells(centres, probes, threshold, _screen(sample, nearest_cells(centres, sample, probes), threshold))
+    screen = _screen(sample, nearest_cells(centres, sample, probes, reach), threshold)
+    return Cells(centres, probes, reach, threshold, screen)
 
 
-def nearest_cells(centres: Rows, rows: Rows, probes: int) -> NDArray[np.int32]:
-    """The cells (N,P) whose centres are nearest to each row, the nearest first.
+def nearest_cells(centres: Rows, rows: Rows, probes: int, reach: float = 2.0) -> NDArray[np.int32]:
+    """The cells (N,P) whose centres are nearest to each row, the nearest first, -1 beyond its reach.
 
     Where float32 cannot tell which, float64 does, so that blocks, threads and processors do not matter.
     """
@@ -75,65 +91,89 @@ def nearest_cells(centres: Rows, rows: Rows, probes: int) -> NDArray[np.int32]:
     for start in range(0, len(rows), 2**14):
         some = np.ascontiguousarray(rows[start : start + 2**14])
         values, found = faiss.knn(some, centres, min(probes + 1, len(centres)), metric=faiss.METRIC_INNER_PRODUCT)
-        gaps = values[:, :-1] - values[:, 1:]  # (B,P)
-        unsure = np.flatnonzero((gaps < _TIE).any(1))
+        cosines = values.astype(np.float64)  # (B,P+1)
+        close = (cosines[:, :-1] - cosines[:, 1:] < _TIE).any(1)
+        close |= (np.abs(cosines - (cosines[:, :1] - reach)) < _TIE).any(1)
+        unsure = np.flatnonzero(close)
         for part in np.array_split(unsure, max(1, len(unsure) // 1024)):
-            found[part] = _settled(centres, some[part], found[part], values[part])
+            found[part], cosines[part] = _settled(centres, some[part], cosines[part])
+        found[cosines < cosines[:, :1] - reach] = -1
         result[start : start + 2**14] = found[:, :probes]
     return result
 
 
-def _settled(centres: Rows, rows: Rows, found: Places, values: Rows) -> Places:
-    """The nearest cells (B,K), in float64; all that float32 could have meant are compared."""
-    wanted = found.shape[1]
-    close = rows @ centres.T >= values[:, -1:] - 2 * _TIE  # (B,C)
-    i, j = np.nonzero(close)
-    cosines = cosines_of(rows, centres, i, j)
-    order = np.lexsort((j, -cosines, i))
-    i, j = i[order], j[order]
-    starts = np.searchsorted(i, np.arange(len(rows)))
-    return j[starts[:, None] + np.arange(wanted)]
+def _settled(centres: Rows, rows: Rows, cosines: NDArray[np.float64]) -> tuple[Places, NDArray[np.float64]]:
+    """The nearest cells (B,K) and their cosines in float64; all that float32 could have meant are compared."""
+    i, j = np.nonzero(rows @ centres.T >= cosines[:, -1:] - 2 * _TIE)
+    exact = cosines_of(rows, centres, i, j)
+    order = np.lexsort((j, -exact, i))
+    nth = np.searchsorted(i[order], np.arange(len(rows)))[:, None] + np.arange(cosines.shape[1])  # (B,K)
+    return j[order][nth], exact[order][nth]
 
 
-def _enough_probes(sample: Rows, centres: Rows, threshold: float) -> int:
-    """As many cells as find all but a few of the near pairs of a sample, and half as many again."""
-    queries = np.arange(0, len(sample), max(1, len(sample) // QUERIES))
+def _enough(sample: Rows, centres: Rows, threshold: float, pool: Executor | None) -> tuple[int, float]:
+    """Cells, and a reach, that find all but a few of the near pairs of a sample; and half as many and a third more."""
+    queries = np.random.default_rng(0).permutation(len(sample))[:QUERIES]
     screen = fit_screen([(sample[::64], sample[1::64])], threshold)
-    i, j = near_pairs(screen.table(sample), queries, threshold)
+    i, j = near_pairs(screen.table(sample), queries, threshold, pool, most=MOST_PAIRS)
     if not len(i):
-        return 2 * _FEWEST
+        return 2 * _FEWEST, 2.0
     home = nearest_cells(centres, sample, 1)[:, 0]
-    needed = np.minimum(_rank(sample, centres, i, home[j]), _rank(sample, centres, j, home[i])) + 1
-    enough = int(np.sort(needed)[min(len(needed) - 1, int(len(needed) * (1 - _MISSED)))])
-    return int(np.clip(enough + (enough + 1) // 2, _FEWEST, _MOST))
+    one, other = _distance(sample, centres, i, home[j]), _distance(sample, centres, j, home[i])
+    nearer = one[1] <= other[1]  # one of the two finding the other is enough
+    ranks, gaps = (np.sort(np.where(nearer, a, b)) for a, b in zip(one, other, strict=True))
+    last = min(len(i) - 1, int(len(i) * (1 - _MISSED)))
+    return int(np.clip(1.5 * (ranks[last] + 1), _FEWEST, _MOST)), float(gaps[last] * 4 / 3 + 0.01)
 
 
-def _rank(rows: Rows, centres: Rows, i: Places, cells: NDArray[np.int32]) -> Places:
-    """How many centres are nearer to the rows i than these cells' (P,)."""
-    ranks = np.empty(len(i), np.int64)
+def _distance(rows: Rows, centres: Rows, i: Places, cells: NDArray[np.int32]) -> tuple[Places, NDArray[np.float32]]:
+    """How many centres are nearer to the rows i than these cells' (P,), and by how much the nearest is."""
+    ranks, gaps = np.empty(len(i), np.int64), np.empty(len(i), np.float32)
     for start in range(0, len(i), 4096):
         part = slice(start, start + 4096)
         values = rows[i[part]] @ centres.T  # (B,C)
-        ranks[part] = (values > values[np.arange(len(values)), cells[part]][:, None]).sum(1)
-    return ranks
+        own = values[np.arange(len(values)), cells[part]]
+        ranks[part], gaps[part] = (values > own[:, None]).sum(1), values.max(1) - own
+    return ranks, gaps
 
 
-def near_pairs(table: Table, queries: Places, threshold: float, pool: Executor | None = None) -> tuple[Places, Places]:
-    """All pairs of some rows with all others that reach the threshold."""
-    everything = Side.of(table, np.arange(len(table.rows)))
-    tiles = [(q, c) for q in Side.of(table, queries).tiles(TILE[0]) for c in everything.tiles(TILE[1])]
-    done = (pool.map if pool is not None else map)(lambda tile: likely(*tile, threshold), tiles)
-    nothing = np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)
-    i, j, _ = (np.concatenate(column) for column in zip(nothing, *done, strict=True))
-    i, j = i[i != j], j[i != j]
-    near = cosines_of(table.rows, table.rows, i, j) >= threshold
-    return i[near], j[near]
+def near_pairs(
+    table: Table, queries: Places, threshold: float, pool: Executor | None = None, *, most: int | None = None
+) -> tuple[Places, Places]:
+    """All pairs of some rows with all others that reach the threshold.
+
+    Args:
+        table: unit rows.
+        queries: (Q,) places of some.
+        threshold: a cosine.
+        pool: threads.
+        most: stop before further queries when there are as many pairs.
+    """
+    everything = list(Side.of(table, np.arange(len(table.rows))).tiles(4 * TILE[1]))
+    found, count = [(np.zeros(0, np.int64), np.zeros(0, np.int64))], 0
+    for some in Side.of(table, queries).tiles(_QUERIES_AT_ONCE):
+
+        def work(columns: Side, rows: Side = some) -> tuple[Places, Places]:
+            i, j, _ = likely(rows, columns, threshold)
+            i, j = i[i != j], j[i != j]
+            near = cosines_of(table.rows, table.rows, i, j) >= threshold
+            return i[near], j[near]
+
+        found += (map if pool is None else pool.map)(work, everything)
+        count += sum(len(i) for i, _ in found[-len(everything) :])
+        if most is not None and count >= most:
+            break
+    i, j = (np.concatenate(column) for column in zip(*found, strict=True))
+    return i, j
 
 
 def recall_of(probed: NDArray[np.int32], i: Places, j: Places) -> float:
     """The share of near pairs that the cells bring together; 1 where there are none."""
-    met = (probed[i] == probed[j, :1]).any(1) | (probed[j] == probed[i, :1]).any(1)
-    return float(met.mean()) if len(i) else 1.0
+    met = 0
+    for start in range(0, len(i), 2**14):
+        a, b = probed[i[start : start + 2**14]], probed[j[start : start + 2**14]]
+        met += int(((a == b[:, :1]).any(1) | (b == a[:, :1]).any(1)).sum())
+    return met / len(i) if len(i) else 1.0
 
 
 def _screen(sample: Rows, probed: NDArray[np.int32], threshold: float) -> Screen:

@@ -9,7 +9,7 @@ import numpy as np
 
 from img2prompt.pairs.cosines import Rows
 from img2prompt.pairs.dedup_cells import CellPairs, Members, merged, pairs_of_cell
-from img2prompt.pairs.dedup_centres import SAMPLE, Cells, near_pairs, plan_cells, recall_of
+from img2prompt.pairs.dedup_centres import MOST_PAIRS, SAMPLE, Cells, near_pairs, plan_cells, recall_of
 from img2prompt.pairs.dedup_exact import Found
 from img2prompt.progress import track
 
@@ -44,7 +44,7 @@ def cell_sweep(rows: Rows, threshold: float, pool: Executor, *, probes: int | No
     """
     rng = np.random.default_rng(seed)
     some = np.sort(rng.choice(len(rows), min(SAMPLE, len(rows)), replace=False))
-    cells = plan_cells(rows[some], len(rows), threshold, probes=probes, seed=seed)
+    cells = plan_cells(rows[some], len(rows), threshold, probes=probes, seed=seed, pool=pool)
     probed = cells.probed(rows)  # (N,P)
     table = cells.screen.table(rows)
     members = Members(rows, probed, len(cells.centres), threshold)
@@ -56,6 +56,6 @@ def cell_sweep(rows: Rows, threshold: float, pool: Executor, *, probes: int | No
 
     numbers = range(len(cells.centres))
     parts = list(track(pool.map(work, numbers), total=len(numbers), unit="cell", label="near-duplicates"))
-    queries = np.sort(rng.choice(len(rows), min(MEASURED, len(rows)), replace=False))
-    i, j = near_pairs(table, queries, threshold, pool)
+    queries = rng.choice(len(rows), min(MEASURED, len(rows)), replace=False)
+    i, j = near_pairs(table, queries, threshold, pool, most=MOST_PAIRS)
     return Sweep(merged(len(rows), parts, members), cells, recall_of(probed, i, j), len(i))

@@ -1,4 +1,4 @@
-"""What near-duplicate removal is measured on: real prompts with planted paraphrases, and synthetic clustered vectors."""
+"""What near-duplicate removal is measured on: real prompts with planted paraphrases, synthetic clustered vectors."""
 
 from __future__ import annotations
 
