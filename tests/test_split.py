@@ -71,20 +71,6 @@ def test_clusters_are_the_components_that_brute_force_finds(
         np.testing.assert_array_equal(clusters(emb, threshold), brute_components(cosines >= threshold))
 
 
-@settings(max_examples=30, deadline=None)
-@given(seed=st.integers(0, 10**6), threshold=st.sampled_from([0.5, 0.8, 0.95]), decay=st.sampled_from([0.0, 0.5, 2.0]))
-def test_the_screen_never_lies_below_a_cosine(seed: int, threshold: float, decay: float) -> None:
-    rng = np.random.default_rng(seed)
-    emb = rng.normal(size=(200, 128)) * (1 + np.arange(128.0)) ** -decay
-    emb = clustering.unit_rows(np.concatenate([emb, emb + 1e-3 * rng.normal(size=emb.shape)]))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clustering, "BLOCK", 50)
-        screen = clustering._screen(emb, threshold)
-    assert (screen @ screen.T - brute_cosines(emb, emb)).min() > -clustering.MARGIN / 2
-    if decay == 2.0 and threshold == 0.95:
-        assert screen.shape[1] < 128  # most of the length lies in few directions: it is used
-
-
 def test_a_chain_is_one_cluster_and_copies_are_free() -> None:
     angles = np.deg2rad(np.arange(0, 90, 20))  # neighbours at cosine 0.94, others at 0.77 and less
     chain = np.stack([np.cos(angles), np.sin(angles)], 1).repeat(4000, 0)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,19 +23,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from img2prompt.errors import OutputError
+from img2prompt.jobs.pairs.scale import Run, in_turn
 from img2prompt.jobs.pairs.scale_embedding import read_parts
 from img2prompt.jobs.pairs.scale_rows import gather_rows, npy_bytes, open_rows
 from img2prompt.jobs.parts import Arrays, claim_parts, read_part, split_rows, write_part
 from img2prompt.pairs.atomic import write_atomically
-from img2prompt.pairs.dedup import Duplicates
+from img2prompt.pairs.dedup import DedupSettings, Duplicates, against
 from img2prompt.pairs.dedup_cells import CellPairs, Members, joined_pairs, merged, pairs_of_cell
 from img2prompt.pairs.dedup_centres import SAMPLE, Cells, near_pairs, plan_cells, recall_of
 from img2prompt.pairs.dedup_exact import Found
 from img2prompt.pairs.dedup_screen import Screen
 from img2prompt.pairs.dedup_sweep import MEASURED
 from img2prompt.progress import track
-
-Run = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]  # `map`, or `run_many` on a cluster
 
 ROWS_PER_LOOK = 1 << 17
 MEMBERS_PER_TASK = 1 << 18  # rows that a task over cells reads: 400 MB at 384 dimensions
@@ -101,17 +100,19 @@ def find_duplicates_in_parts(
     rank: ArrayLike | None = None,
     *,
     folder: Path,
-    run: Run = map,
+    among: NDArray[np.int64] | None = None,
+    run: Run = in_turn,
     seed: int = 0,
 ) -> Duplicates:
     """Finds the rows that are to go, as `find_duplicates` by the approximate way does.
 
     Args:
-        parts: .npy files of unit rows (n,D); the rows of all of them, in their order, are the N rows.
+        parts: .npy files of unit rows (n,D).
         threshold: smallest cosine of near-duplicates.
         rank: (N,) of near rows the one of the lowest rank stays; None: the first.
+        among: (N,) which of the parts' rows are meant, in rising order; None: all.
         folder: for the files of the work, which a killed run goes on from; made when it does not exist.
-        run: hands out tasks: `map`, or `run_many` on a cluster whose machines share the folder.
+        run: hands out tasks, perhaps to machines that share the folder.
         seed: of the division and samples.
 
     Raises:
@@ -119,10 +120,12 @@ def find_duplicates_in_parts(
         OutputError: the folder cannot be written.
     """
     opened = read_parts(parts)
-    count = sum(map(len, opened))
-    order = np.arange(count) if rank is None else np.argsort(np.asarray(rank), kind="stable")  # (N,)
-    claim_parts(folder, _config(parts, threshold, order, seed))
-    heads = gather_rows(opened, order, folder)  # (N,)
+    among = np.arange(sum(map(len, opened))) if among is None else among  # (N,)
+    if not len(among):
+        return Duplicates(np.zeros(0, bool), among, np.zeros(0, np.float32), "nothing compared")
+    order = np.arange(len(among)) if rank is None else np.argsort(np.asarray(rank), kind="stable")  # (N,)
+    claim_parts(folder, _config(parts, threshold, among[order], seed))
+    heads = gather_rows(opened, among[order], folder)  # (N,)
     rows = open_rows(folder)  # (U,D)
     rng = np.random.default_rng(seed)  # drawn from as in `cell_sweep`
     some = np.sort(rng.choice(len(rows), min(SAMPLE, len(rows)), replace=False))
@@ -140,8 +143,51 @@ def find_duplicates_in_parts(
     members = Members(rows, probed, len(cells.centres), threshold)
     pairs = _done(run, pair_cells, _cell_tasks(folder, members, len(cells.centres)), "near-duplicates")
     found = merged(len(rows), (CellPairs(**one) for one in pairs), members)  # type: ignore[arg-type]
-    method = f"approximate: {len(cells.centres)} cells, {cells.probes} of them looked into"
+    method = f"approximate: {len(cells.centres)} cells, at most {cells.probes} of them looked into"
     return _named(order, heads, found, method, (recall_of(probed, i, j), len(i)))
+
+
+@dataclass(frozen=True, slots=True)
+class AgainstTask:
+    """A part whose rows near other ones are looked for."""
+
+    part: Path
+    others: tuple[Path, ...]
+    threshold: float
+    out: Path
+
+
+def look_against(task: AgainstTask) -> Path:
+    """Does the task, unless its file stands; returns that."""
+    if read_part(task.out) is None:
+        others = np.concatenate(read_parts(task.others))
+        (rows,) = read_parts([task.part])
+        found = against(np.array(rows), others, task.threshold, settings=DedupSettings(threads=1))
+        write_part(task.out, {"keep": found.keep, "survivor": found.survivor, "cosine": found.cosine})
+    return task.out
+
+
+def against_in_parts(
+    parts: Sequence[Path], others: Sequence[Path], threshold: float, *, folder: Path, run: Run = in_turn
+) -> Duplicates:
+    """Finds the rows of the parts that are near a row of other parts, as `against` does.
+
+    Args:
+        parts, others: .npy files of unit rows.
+        threshold: smallest cosine of near-duplicates.
+        folder, run: likewise `find_duplicates_in_parts`.
+
+    Raises:
+        DataError, OutputError: likewise.
+    """
+    claim_parts(folder, _config([*parts, *others], threshold, np.array([len(parts)]), 0))
+    tasks = [
+        AgainstTask(part, tuple(others), threshold, folder / f"against-{number:05d}.npz")
+        for number, part in enumerate(parts)
+    ]
+    done = _done(run, look_against, tasks, "near others")
+    keep, survivor, cosine = (np.concatenate([one[name] for one in done]) for name in ("keep", "survivor", "cosine"))
+    return Duplicates(keep.astype(bool), survivor.astype(np.int64), cosine.astype(np.float32), "exact")
 
 
 def read_plan(folder: Path) -> Cells:
@@ -149,7 +195,7 @@ def read_plan(folder: Path) -> Cells:
     with np.load(folder / "plan.npz", allow_pickle=False) as file:
         basis = file["basis"] if file["basis"].size else None
         screen = Screen(basis, int(file["narrow"]))
-        return Cells(file["centres"], int(file["probes"]), float(file["threshold"]), screen)
+        return Cells(file["centres"], int(file["probes"]), float(file["reach"]), float(file["threshold"]), screen)
 
 
 def _write_plan(folder: Path, cells: Cells) -> None:
@@ -159,6 +205,7 @@ def _write_plan(folder: Path, cells: Cells) -> None:
         {
             "centres": cells.centres,
             "probes": np.array(cells.probes),
+            "reach": np.array(cells.reach),
             "threshold": np.array(cells.threshold),
             "basis": basis,
             "narrow": np.array(cells.screen.narrow),
