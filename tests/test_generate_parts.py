@@ -151,6 +151,13 @@ def test_imagined_scenes_show_what_was_said(number: int, split: str, seed: int) 
     assert said.style in (None, shown.style)
 
 
+def test_of_many_things_those_in_relations_stand() -> None:
+    things = tuple(ObjectFacts(kind) for kind in ("apple", "banana", "cat", "dog", "owl"))
+    scene = imagine(Facts(things, frozenset({("owl", "behind", "dog")})), 1)
+    assert {group.kind for group in scene.groups} == {"apple", "dog", "owl"}
+    assert len(scene.relations) == 1
+
+
 COUNTS = st.one_of(st.none(), st.integers(1, 9))
 THINGS = st.builds(
     ObjectFacts,

@@ -22,30 +22,33 @@ class SchedulerRow:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
 
-_KARRAS: Mapping[str, Any] = {"use_karras_sigmas": True}  # noise levels of Karras et al. 2022, arXiv:2206.00364
+# Every setting that tells rows apart stands in each of them: a pipeline's own scheduler may bring another value along.
+_SIGMAS: Mapping[str, Any] = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
+_KARRAS: Mapping[str, Any] = {**_SIGMAS, "use_karras_sigmas": True}  # levels of Karras et al. 2022, arXiv:2206.00364
+_ODE: Mapping[str, Any] = {"algorithm_type": "dpmsolver++"}
 _SDE: Mapping[str, Any] = {"algorithm_type": "sde-dpmsolver++"}
 
 # DPM-Solver++: Lu et al. 2022, arXiv:2211.01095; UniPC: Zhao et al. 2023, arXiv:2302.04867;
 # DDIM: Song et al. 2020, arXiv:2010.02502; PNDM: Liu et al. 2022, arXiv:2202.09778; LCM: Luo et al. 2023,
 # arXiv:2310.04378; DEIS: Zhang & Chen 2022, arXiv:2204.13902.
 SCHEDULERS: dict[str, SchedulerRow] = {
-    "dpmpp-2m": SchedulerRow("DPMSolverMultistepScheduler", "DPM++ 2M"),
-    "dpmpp-2m-karras": SchedulerRow("DPMSolverMultistepScheduler", "DPM++ 2M Karras", _KARRAS),
-    "dpmpp-2m-sde": SchedulerRow("DPMSolverMultistepScheduler", "DPM++ 2M SDE", _SDE),
+    "dpmpp-2m": SchedulerRow("DPMSolverMultistepScheduler", "DPM++ 2M", {**_ODE, **_SIGMAS}),
+    "dpmpp-2m-karras": SchedulerRow("DPMSolverMultistepScheduler", "DPM++ 2M Karras", {**_ODE, **_KARRAS}),
+    "dpmpp-2m-sde": SchedulerRow("DPMSolverMultistepScheduler", "DPM++ 2M SDE", {**_SDE, **_SIGMAS}),
     "dpmpp-2m-sde-karras": SchedulerRow("DPMSolverMultistepScheduler", "DPM++ 2M SDE Karras", {**_SDE, **_KARRAS}),
-    "dpmpp-2s": SchedulerRow("DPMSolverSinglestepScheduler", "DPM++ 2S"),
-    "euler": SchedulerRow("EulerDiscreteScheduler", "Euler"),
+    "dpmpp-2s": SchedulerRow("DPMSolverSinglestepScheduler", "DPM++ 2S", {**_ODE, **_SIGMAS}),
+    "euler": SchedulerRow("EulerDiscreteScheduler", "Euler", _SIGMAS),
     "euler-karras": SchedulerRow("EulerDiscreteScheduler", "Euler Karras", _KARRAS),
     "euler-a": SchedulerRow("EulerAncestralDiscreteScheduler", "Euler a"),
-    "heun": SchedulerRow("HeunDiscreteScheduler", "Heun"),
-    "dpm2": SchedulerRow("KDPM2DiscreteScheduler", "DPM2"),
-    "dpm2-a": SchedulerRow("KDPM2AncestralDiscreteScheduler", "DPM2 a"),
-    "lms": SchedulerRow("LMSDiscreteScheduler", "LMS"),
+    "heun": SchedulerRow("HeunDiscreteScheduler", "Heun", _SIGMAS),
+    "dpm2": SchedulerRow("KDPM2DiscreteScheduler", "DPM2", _SIGMAS),
+    "dpm2-a": SchedulerRow("KDPM2AncestralDiscreteScheduler", "DPM2 a", _SIGMAS),
+    "lms": SchedulerRow("LMSDiscreteScheduler", "LMS", _SIGMAS),
     "ddim": SchedulerRow("DDIMScheduler", "DDIM"),
     "ddpm": SchedulerRow("DDPMScheduler", "DDPM"),
     "pndm": SchedulerRow("PNDMScheduler", "PLMS"),
-    "unipc": SchedulerRow("UniPCMultistepScheduler", "UniPC"),
-    "deis": SchedulerRow("DEISMultistepScheduler", "DEIS"),
+    "unipc": SchedulerRow("UniPCMultistepScheduler", "UniPC", _SIGMAS),
+    "deis": SchedulerRow("DEISMultistepScheduler", "DEIS", _SIGMAS),
     "lcm": SchedulerRow("LCMScheduler", "LCM"),
 }
 
@@ -86,9 +89,8 @@ def sampler_of(scheduler: Any) -> str:
     """What web interfaces call a pipeline's own scheduler; its class name where they have no word for it."""
     name = type(scheduler).__name__
     rows = [row for row in SCHEDULERS.values() if row.class_name == name]
-    set_so = [row for row in rows if row.settings and _is_set(scheduler, row.settings)]
-    plain = [row for row in rows if not row.settings]
-    return next((row.sampler for row in (*reversed(set_so), *plain)), name.removesuffix("Scheduler"))
+    exact = [row for row in rows if _is_set(scheduler, row.settings)]
+    return next((row.sampler for row in (*exact, *rows)), name.removesuffix("Scheduler"))
 
 
 def _is_set(scheduler: Any, settings: Mapping[str, Any]) -> bool:

@@ -78,7 +78,7 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
 
 def generate(options: argparse.Namespace) -> int:
     """Makes the pictures; returns 0, or 1 when some failed."""
-    from img2prompt.jobs.pairs.generate_rows import PictureMaker, export_png
+    from img2prompt.jobs.pairs.generate_rows import PictureMaker, PngFolder
     from img2prompt.pairs.generated import COLUMNS, GeneratedSet
     from img2prompt.pairs.shards import ShardPlan
 
@@ -90,7 +90,7 @@ def generate(options: argparse.Namespace) -> int:
     maker = PictureMaker(generator, orders, image_format)
     asked = {name: getattr(options, name) for name in ("images_per_prompt", "seed")}
     plan = ShardPlan(len(orders), COLUMNS, {**maker.config(), **asked}, options.rows_per_shard)
-    on_row = partial(export_png, options.png) if options.png else None
+    on_row = PngFolder(options.png) if options.png else None
     pictures = GeneratedSet(options.out, plan, maker, on_row)
     started = time.perf_counter()
     shown = partial(track, total=pictures.missing(), unit="picture")

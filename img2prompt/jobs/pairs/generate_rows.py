@@ -78,17 +78,27 @@ class PictureMaker:
         return row | {"image": image, "read": item.read, "safety": safety, "parameters": parameters}
 
 
-def export_png(folder: Path, row: Mapping[str, Any]) -> None:
-    """Writes the picture of a row under its number and seed, unless it is there.
+class PngFolder:
+    """Keeps the pictures of rows as files, each under its number and seed; those that are there stay."""
 
-    Raises:
-        OutputError: another picture has that name.
-        OSError: as the system says.
-    """
-    path = folder / f"{row['number']:06d}-{row['seed']}.png"
-    if path.exists():
-        if path.read_bytes() != row["image"]:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._ready = False
+
+    def __call__(self, row: Mapping[str, Any]) -> None:
+        """Writes the picture of a row, unless it is there.
+
+        Raises:
+            OutputError: another picture has that name.
+            OSError: as the system says.
+        """
+        if not self._ready:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            for rest in self._folder.glob(".*.tmp"):  # of a killed run
+                rest.unlink(missing_ok=True)
+            self._ready = True
+        path = self._folder / f"{row['number']:06d}-{row['seed']}.png"
+        if not path.exists():
+            write_atomically(path, row["image"])
+        elif path.read_bytes() != row["image"]:
             raise OutputError(f"{path}: is another picture; give --png an empty or new folder")
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, row["image"])
