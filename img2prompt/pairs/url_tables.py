@@ -10,7 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -179,7 +179,9 @@ def _write_list(table: UrlTable, path: Path) -> Path:
 
 def _listed(table: UrlTable) -> Iterator[tuple[str, str]]:
     if table.form == "lines":
-        pairs = zip_longest(read_lines(table.path), read_lines(_other(table.path)), fillvalue="")
+        pairs: Iterable[tuple[str, str]] = zip_longest(
+            read_lines(table.path), read_lines(_other(table.path)), fillvalue=""
+        )
     else:
         first = _names_of_columns(table)[0]
         cells = (line.rstrip("\r\n").partition("\t")[::2] for line in read_lines(table.path))
