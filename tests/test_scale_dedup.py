@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from img2prompt.errors import DataError, OutputError
 from img2prompt.jobs.pairs import scale_dedup
-from img2prompt.jobs.pairs.scale_dedup import find_duplicates_in_parts
-from img2prompt.pairs.dedup import DedupSettings, find_duplicates
+from img2prompt.jobs.pairs.scale_dedup import against_in_parts, find_duplicates_in_parts
+from img2prompt.pairs.dedup import DedupSettings, against, find_duplicates
 
 APPROXIMATE = DedupSettings(method="approximate", threads=1)
 
@@ -39,7 +39,7 @@ def _parts(folder: Path, rows: np.ndarray, cuts: list[int]) -> list[Path]:
 @pytest.fixture(autouse=True)
 def _small_tasks(monkeypatch):
     monkeypatch.setattr(scale_dedup, "ROWS_PER_LOOK", 300)
-    monkeypatch.setattr(scale_dedup, "MEMBERS_PER_TASK", 900)
+    monkeypatch.setattr(scale_dedup, "MEMBERS_PER_TASK", 150)
 
 
 def _same(one, other):
@@ -77,7 +77,7 @@ def test_a_killed_run_goes_on_from_the_tasks_that_stand(tmp_path):
     done: list[Path] = []
 
     def killed_at(count):
-        def run(work, tasks):
+        def run(work, tasks, arguments=()):
             for task in tasks:
                 if len(done) == count:
                     raise KeyboardInterrupt
@@ -123,3 +123,24 @@ def test_a_part_that_was_cut_is_named(tmp_path):
     parts[1].write_bytes(parts[1].read_bytes()[:200])
     with pytest.raises(DataError, match=r"shard-00001.npy: is no part of embeddings"):
         find_duplicates_in_parts(parts, 0.9, folder=tmp_path / "work")
+
+
+def test_some_of_the_rows_are_compared_among_themselves(tmp_path):
+    rows = _rows(9, 900)
+    parts = _parts(tmp_path / "emb", rows, [333, 500])
+    rng = np.random.default_rng(0)
+    among = np.flatnonzero(rng.random(900) < 0.6)
+    rank = rng.permutation(len(among))
+    found = find_duplicates_in_parts(parts, 0.9, rank, folder=tmp_path / "work", among=among)
+    _same(found, find_duplicates(rows[among], 0.9, rank, settings=APPROXIMATE))
+    none = find_duplicates_in_parts(parts, 0.9, folder=tmp_path / "work", among=among[:0])
+    assert len(none.keep) == 0
+
+
+def test_rows_near_others_are_those_that_memory_finds(tmp_path):
+    rows, others = _rows(10, 400), _rows(10, 90)
+    parts = _parts(tmp_path / "emb", rows, [150])
+    found = against_in_parts(parts, _parts(tmp_path / "other", others, [40]), 0.9, folder=tmp_path / "work")
+    expected = against(rows, others, 0.9)
+    assert (found.survivor == expected.survivor).all() and (found.keep == expected.keep).all()
+    assert (found.cosine == expected.cosine).all() and 0 < found.keep.sum() < 400

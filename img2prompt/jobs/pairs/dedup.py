@@ -9,6 +9,7 @@ from pathlib import Path
 
 from img2prompt.errors import ConfigError
 from img2prompt.jobs.options import number
+from img2prompt.jobs.pairs.scale import Cluster, add_ray_arguments
 
 RULES = ("first", "longest", "shortest")
 BEST = "best:"
@@ -45,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
     add("--threads", type=number(int, 0), default=0, metavar="N", help="processors to use (default: all)")
     add("--seed", type=number(int, 0, 2**31 - 1), default=0, help="of the approximate way's division (default: 0)")
+    add_ray_arguments(parser)
     add("--json", action="store_true", help="print the facts as JSON")
 
 
@@ -52,15 +54,19 @@ def dedup(options: argparse.Namespace) -> int:
     """Removes near-duplicates; returns 0.
 
     Raises:
-        ConfigError, DataError, MissingExtra, ModelError, OutputError: see those.
+        ClusterError, ConfigError, DataError, MissingExtra, ModelError, OutputError: see those.
     """
-    from img2prompt.jobs.pairs.dedup_work import Plan, read_material, written
+    from img2prompt.jobs.pairs.dedup_plan import Plan, read_material
+    from img2prompt.jobs.pairs.dedup_work import written
     from img2prompt.models.sentence import MINILM
 
     if options.only_against and not options.against:
         raise ConfigError("--only-against goes with --against OTHER")
+    if options.ray and (options.exact or options.curve):
+        raise ConfigError("--ray compares rows of neighbouring cells; leave --exact and --curve to a run without it")
     columns = {"prompt": options.prompt_column, "id": options.id_column}
-    method = "exact" if options.exact else "approximate" if options.approximate else "auto"
+    method = "exact" if options.exact else "approximate" if options.approximate or options.ray else "auto"
+    cluster = Cluster(options.ray, options.threads or None, timeout_s=options.ray_timeout) if options.ray else None
     plan = Plan(
         threshold=options.threshold,
         keep=options.keep,
@@ -74,7 +80,7 @@ def dedup(options: argparse.Namespace) -> int:
     material = read_material(
         options.sources, options.against, {k: v for k, v in columns.items() if v is not None}, plan.column
     )
-    facts = written(options.out, material, plan, options.device, options.threads)
+    facts = written(options.out, material, plan, options.device, options.threads, cluster)
     print(json.dumps(facts, ensure_ascii=False) if options.json else _line(facts))
     for line in material.skips.lines():
         print(f"skipped: {line}", file=sys.stderr)

@@ -3,98 +3,48 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from img2prompt.errors import DataError, OutputError
 from img2prompt.jobs.doctor import installation
+from img2prompt.jobs.pairs.dedup_plan import Material, Plan
 from img2prompt.jobs.pairs.dedup_report import Group, Rows, groups_of, write_report
 from img2prompt.jobs.pairs.products import finder_for
+from img2prompt.jobs.pairs.scale import Cluster
+from img2prompt.jobs.pairs.scale_compare import RayComparison, nothing_compared
 from img2prompt.jobs.pairs.split_shards import write_rows
 from img2prompt.models.sentence import SentenceEncoder
 from img2prompt.pairs.atomic import fresh_file, sole_writer
 from img2prompt.pairs.dedup import DedupSettings, Duplicates, against, find_duplicates, ranked, survivor_curve
 from img2prompt.pairs.fetch import is_url
 from img2prompt.pairs.manifest import claim
-from img2prompt.pairs.prompts import PromptRow, is_shards, read_prompts
-from img2prompt.pairs.skips import Skips
+from img2prompt.pairs.prompts import PromptRow, is_shards
 from img2prompt.progress import track
 
+_TASKS = ".tasks"  # folder of what the tasks of a cluster leave, until the end
 _AT_ONCE = 8192  # prompts between two steps of the progress
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What settles the result, beside the rows.
-
-    Attributes:
-        threshold: smallest cosine of near-duplicates.
-        keep: "first", "longest", "shortest" or "best:COLUMN".
-        among: near-duplicates among the rows go, not only those near other rows.
-        curve: count survivors at many thresholds.
-        method, budget_s, seed: of `DedupSettings`.
-        sentence_model: name or folder.
-    """
-
-    threshold: float
-    keep: str
-    among: bool
-    curve: bool
-    method: Literal["auto", "exact", "approximate"]
-    budget_s: float
-    seed: int
-    sentence_model: str
-
-    @property
-    def column(self) -> str | None:
-        """The column of --keep best:COLUMN."""
-        return self.keep.partition(":")[2] or None
-
-
-@dataclass(frozen=True)
-class Material:
-    """What is looked at: all rows in their order, others that they must not be near, and what was left out."""
-
-    sources: list[str]
-    rows: list[PromptRow]
-    others: list[PromptRow]
-    skips: Skips
-
-    def fingerprint(self) -> str:
-        """SHA-256 of all that the result depends on beside the plan."""
-        digest = hashlib.sha256()
-        for row in itertools.chain(self.rows, [None], self.others):
-            digest.update(repr(row).encode(errors="replace"))
-        return digest.hexdigest()
-
-
-def read_material(
-    sources: Sequence[str], others: Sequence[str], columns: Mapping[str, str], column: str | None
-) -> Material:
-    """Reads the prompts of all sources.
-
-    Raises:
-        DataError: one of them cannot be read, or has no prompts.
-    """
-    skips, extra = Skips(), () if column is None else (column,)
-    found = (row for source in sources for row in read_prompts(source, columns, extra=extra, skips=skips))
-    rows = list(track(found, unit="prompt", label="read"))
-    if not rows:
-        raise DataError(f"{', '.join(sources)}: no row has a prompt")
-    return Material(list(sources), rows, [row for other in others for row in read_prompts(other, skips=skips)], skips)
-
-
-def written(root: Path, material: Material, plan: Plan, device: str, threads: int) -> dict[str, Any]:
+def written(
+    root: Path, material: Material, plan: Plan, device: str, threads: int, cluster: Cluster | None = None
+) -> dict[str, Any]:
     """The facts of the report, once everything is written.
+
+    Args:
+        root: folder.
+        material, plan: what settles the result.
+        device, threads: which do not.
+        cluster: likewise; None: this machine.
 
     Raises:
         OutputError: the folder is in use, holds something else, or cannot be written.
@@ -106,7 +56,7 @@ def written(root: Path, material: Material, plan: Plan, device: str, threads: in
         root.mkdir(parents=True, exist_ok=True)
         with sole_writer(root):
             claim(root, config)
-            return _Removal(root, material, plan, device, threads).run(config)
+            return _Removal(root, material, plan, device, threads, cluster).run(config)
     except OSError as error:
         raise OutputError(f"{root}: {error.strerror or error}; run the same command again to go on") from error
 
@@ -118,22 +68,13 @@ class _Removal:
     plan: Plan
     device: str
     threads: int
+    cluster: Cluster | None
 
     def run(self, config: Mapping[str, Any]) -> dict[str, Any]:
-        from img2prompt.models.devices import usable
-
         rows, started = self.material.rows, time.perf_counter()
-        device = usable(self.device)
-        encoder = SentenceEncoder(self.plan.sentence_model, device, cache="default")
-        emb = _embedded(encoder, [row.prompt for row in rows])  # (N,D)
-        settings = DedupSettings(
-            self.plan.method, self.plan.budget_s, self.threads, seed=self.plan.seed, finder=finder_for(device)
-        )
         rank = ranked([row.prompt for row in rows], self.plan.keep.partition(":")[0], self._values())
-        near = self._near_others(encoder, emb, settings)
+        near, found, curve = self._here(rank) if self.cluster is None else self._on_ray(rank, self.cluster)
         left = np.flatnonzero(near.keep)  # (L,)
-        found = self._among(emb[left], rank[left], settings) if self.plan.among else _all_kept(len(left))
-        curve = survivor_curve(emb, rank=rank, settings=settings).points() if self.plan.curve else []
         keep = near.keep.copy()
         keep[left] = found.keep
         facts = {
@@ -156,7 +97,36 @@ class _Removal:
         }
         self._write(keep)
         write_report(self.root, self._groups(near, left, found), curve, facts)
+        shutil.rmtree(self.root / _TASKS, ignore_errors=True)
         return facts
+
+    def _here(self, rank: NDArray[np.int64]) -> tuple[Duplicates, Duplicates, list[tuple[float, int]]]:
+        """Rows near others, near-duplicates among the rest, and the curve."""
+        from img2prompt.models.devices import usable
+
+        device = usable(self.device)
+        encoder = SentenceEncoder(self.plan.sentence_model, device, cache="default")
+        emb = _embedded(encoder, [row.prompt for row in self.material.rows])  # (N,D)
+        settings = DedupSettings(
+            self.plan.method, self.plan.budget_s, self.threads, seed=self.plan.seed, finder=finder_for(device)
+        )
+        near = self._near_others(encoder, emb, settings)
+        left = np.flatnonzero(near.keep)  # (L,)
+        found = self._among(emb[left], rank[left], settings) if self.plan.among else nothing_compared(len(left))
+        curve = survivor_curve(emb, rank=rank, settings=settings).points() if self.plan.curve else []
+        return near, found, curve
+
+    def _on_ray(
+        self, rank: NDArray[np.int64], cluster: Cluster
+    ) -> tuple[Duplicates, Duplicates, list[tuple[float, int]]]:
+        """The same, without a curve, which compares all rows with all."""
+        folder = self.root / _TASKS
+        folder.mkdir(exist_ok=True)
+        comparison = RayComparison(
+            cluster, folder, self.plan.sentence_model, self.device, self.plan.threshold, self.plan.seed
+        )
+        prompts, others = ([row.prompt for row in rows] for rows in (self.material.rows, self.material.others))
+        return *comparison.compare(prompts, others, rank, among=self.plan.among), []
 
     def _values(self) -> NDArray[np.float64] | None:
         """The numbers of the column of --keep best:COLUMN; NaN where there is none."""
@@ -176,7 +146,7 @@ class _Removal:
     def _near_others(self, encoder: SentenceEncoder, emb: NDArray[np.float32], settings: DedupSettings) -> Duplicates:
         others = self.material.others
         if not others:
-            return _all_kept(len(emb))
+            return nothing_compared(len(emb))
         return against(emb, _embedded(encoder, [row.prompt for row in others]), self.plan.threshold, settings=settings)
 
     def _among(self, emb: NDArray[np.float32], rank: NDArray[np.int64], settings: DedupSettings) -> Duplicates:
@@ -185,7 +155,7 @@ class _Removal:
     def _groups(self, near: Duplicates, left: NDArray[np.int64], found: Duplicates) -> Iterator[Group]:
         """Groups for the report, and each of their rows for removed.jsonl, as they come."""
         rows, others = _told(self.material.rows), _told(self.material.others)
-        among = _all_kept(len(near.keep))
+        among = nothing_compared(len(near.keep))
         among.keep[left], among.survivor[left], among.cosine[left] = found.keep, left[found.survivor], found.cosine
         with fresh_file(self.root / "removed.jsonl") as fresh, fresh.open("w", encoding="utf-8") as file:
             for other, groups in ((True, groups_of(near, rows, others)), (False, groups_of(among, rows))):
@@ -219,10 +189,6 @@ def _embedded(encoder: SentenceEncoder, prompts: Sequence[str]) -> NDArray[np.fl
     for start in track(starts, total=len(starts), unit=f"x{_AT_ONCE} prompts", label="embed"):
         emb[start : start + _AT_ONCE] = encoder.encode_many(prompts[start : start + _AT_ONCE])
     return emb
-
-
-def _all_kept(count: int) -> Duplicates:
-    return Duplicates(np.ones(count, bool), np.arange(count), np.ones(count, np.float32), "nothing compared")
 
 
 def _told(rows: Sequence[PromptRow]) -> Rows:

@@ -26,6 +26,8 @@ R = TypeVar("R")
 LOCAL = "local"
 TIMEOUT_S = 1800.0
 
+Run = Callable[..., Iterator[Any]]  # (work, tasks, arguments=()): `in_turn`, or what `on_ray` gives
+
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
@@ -101,9 +103,15 @@ def run_many(
             yield answer
 
 
+def in_turn(work: Callable[[T], R] | type[Any], tasks: Sequence[T], arguments: Sequence[Any] = ()) -> Iterator[R]:
+    """`run_many` in this process, one task after the other."""
+    if tasks:
+        yield from map(work(*arguments) if isinstance(work, type) else work, tasks)
+
+
 @contextlib.contextmanager
-def on_ray(cluster: Cluster, folder: Path) -> Iterator[Callable[..., Iterator[Any]]]:
-    """`run_many` for several rounds of work on one cluster, called as `run(work, tasks)`.
+def on_ray(cluster: Cluster, folder: Path) -> Iterator[Run]:
+    """`run_many` for several rounds of work on one cluster.
 
     Raises:
         MissingExtra, ConfigError, ClusterError: see `run_many`.

@@ -30,7 +30,7 @@ from img2prompt.jobs.parts import Arrays, claim_parts, read_part, split_rows, wr
 from img2prompt.pairs.atomic import write_atomically
 from img2prompt.pairs.dedup import DedupSettings, Duplicates, against
 from img2prompt.pairs.dedup_cells import CellPairs, Members, joined_pairs, merged, pairs_of_cell
-from img2prompt.pairs.dedup_centres import SAMPLE, Cells, near_pairs, plan_cells, recall_of
+from img2prompt.pairs.dedup_centres import MOST_PAIRS, QUERIES_AT_ONCE, SAMPLE, Cells, near_pairs, plan_cells, recall_of
 from img2prompt.pairs.dedup_exact import Found
 from img2prompt.pairs.dedup_screen import Screen
 from img2prompt.pairs.dedup_sweep import MEASURED
@@ -129,7 +129,7 @@ def find_duplicates_in_parts(
     rows = open_rows(folder)  # (U,D)
     rng = np.random.default_rng(seed)  # drawn from as in `cell_sweep`
     some = np.sort(rng.choice(len(rows), min(SAMPLE, len(rows)), replace=False))
-    queries = np.sort(rng.choice(len(rows), min(MEASURED, len(rows)), replace=False))
+    queries = rng.choice(len(rows), min(MEASURED, len(rows)), replace=False)
     if not (folder / "plan.npz").exists():
         _write_plan(folder, plan_cells(rows[some], len(rows), threshold, seed=seed))
     cells = read_plan(folder)
@@ -139,7 +139,7 @@ def find_duplicates_in_parts(
     ]
     seen = _done(run, look, looks, "looking up cells")
     probed = np.concatenate([one["probed"] for one in seen]).astype(np.int32)  # (U,P)
-    i, j = (np.concatenate([one[name] for one in seen]).astype(np.int64) for name in "ij")
+    i, j = _enough(queries, *(np.concatenate([one[name] for one in seen]).astype(np.int64) for name in "ij"))
     members = Members(rows, probed, len(cells.centres), threshold)
     pairs = _done(run, pair_cells, _cell_tasks(folder, members, len(cells.centres)), "near-duplicates")
     found = merged(len(rows), (CellPairs(**one) for one in pairs), members)  # type: ignore[arg-type]
@@ -224,6 +224,17 @@ def _cell_tasks(folder: Path, members: Members, count: int) -> list[CellTask]:
         CellTask(folder, range(first, last), tuple(ends[first : last + 1].tolist()), folder / f"cells-{number:05d}.npz")
         for number, (first, last) in enumerate(itertools.pairwise([*cuts.tolist(), count]))
     ]
+
+
+def _enough(
+    queries: NDArray[np.int64], i: NDArray[np.int64], j: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The pairs of the first of the sample's rows: as many as `near_pairs` would have stopped at."""
+    order = np.argsort(queries)
+    block = order[np.searchsorted(queries, i, sorter=order)] // QUERIES_AT_ONCE
+    pairs = np.cumsum(np.bincount(block, minlength=1))
+    asked = block <= np.searchsorted(pairs, MOST_PAIRS)
+    return i[asked], j[asked]
 
 
 def _done(run: Run, work: Callable[[Any], Path], tasks: Sequence[Any], label: str) -> list[Arrays]:

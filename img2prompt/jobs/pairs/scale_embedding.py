@@ -6,7 +6,8 @@ shard-00000.npy          (rows,D) float32 unit rows of that shard's prompts, in 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2prompt.errors import DataError, OutputError
-from img2prompt.jobs.pairs.scale import Cluster, run_many
-from img2prompt.jobs.parts import claim_parts
+from img2prompt.jobs.pairs.scale import Run, in_turn
+from img2prompt.jobs.parts import claim_parts, split_rows
 from img2prompt.pairs.atomic import fresh_file
 from img2prompt.pairs.cosines import unit_rows
 from img2prompt.progress import track
@@ -24,19 +25,19 @@ from img2prompt.progress import track
 if TYPE_CHECKING:
     from img2prompt.models.sentence import SentenceEncoder
 
+ROWS_PER_PART = 8192  # as many as `SentenceEncoder` sorts at once: parts are embedded as all prompts together would be
+
 
 @dataclass(frozen=True, slots=True)
 class EmbedTask:
     """A shard whose prompts are embedded.
 
     Attributes:
-        shard: parquet file.
-        column: of the prompts.
+        shard: parquet file with a column `prompt`.
         out: the part.
     """
 
     shard: Path
-    column: str
     out: Path
 
 
@@ -61,10 +62,11 @@ class EmbedWorker:
     """
 
     def __init__(self, model: str, device: str = "cpu") -> None:
+        from img2prompt.models.devices import usable
         from img2prompt.models.sentence import SentenceEncoder
 
         # No cache of single prompts: the parts are one, and many machines must not write one SQLite file.
-        self._encoder: SentenceEncoder = SentenceEncoder(model, device)
+        self._encoder: SentenceEncoder = SentenceEncoder(model, usable(device))
 
     def __call__(self, task: EmbedTask) -> EmbedReport:
         """Makes the part, unless it stands.
@@ -80,9 +82,9 @@ class EmbedWorker:
             rows = pq.read_metadata(task.shard).num_rows
             if _part(task.out, rows) is not None:
                 return EmbedReport(task.out, rows, made=False)
-            prompts = pq.read_table(task.shard, columns=[task.column])[task.column].to_pylist()
+            prompts = pq.read_table(task.shard)["prompt"].to_pylist()
         except (OSError, KeyError, pa.ArrowException) as error:
-            raise DataError(f"{task.shard}: {' '.join(str(error).split())}; make the data set again") from error
+            raise DataError(f"{task.shard}: {' '.join(str(error).split())}; run the same command again") from error
         emb = unit_rows(self._encoder.encode_many(prompts))  # (N,D)
         try:
             with fresh_file(task.out) as fresh, fresh.open("wb") as file:
@@ -92,34 +94,41 @@ class EmbedWorker:
         return EmbedReport(task.out, rows, made=True)
 
 
-def embed_shards(
-    folder: Path, out: Path, *, model: str, device: str = "cpu", column: str = "prompt", cluster: Cluster | None = None
+def embed_prompts(
+    prompts: Sequence[str], folder: Path, *, model: str, device: str = "cpu", run: Run = in_turn
 ) -> list[Path]:
-    """The parts of all shards of a data set, in the order of the shards; those that stand are not made again.
+    """The parts of all prompts, in their order; those that stand are not made again.
 
     Args:
-        folder: of `img2prompt pairs format`.
-        out: of the parts; made when it does not exist.
+        prompts: texts.
+        folder: of the work, where its parent exists; parts of other prompts or of another model are thrown away.
         model: of `SentenceEncoder`.
-        device: likewise.
-        column: of the prompts.
-        cluster: where it runs; None: in this process.
+        device: where a worker computes, e.g. "auto".
+        run: hands out tasks.
 
     Raises:
-        DataError: the data set is unfinished or damaged.
-        OutputError: the parts cannot be written.
+        OutputError: the folder cannot be written.
         MissingExtra, ModelError, ClusterError: see those.
     """
-    from img2prompt.pairs.manifest import read_manifest
-
-    shards = read_manifest(folder)["shards"]
-    claim_parts(out, {"model": model, "column": column, "shards": [shard["sha256"] for shard in shards]})
-    tasks = [EmbedTask(folder / s["file"], column, out / Path(s["file"]).with_suffix(".npy").name) for s in shards]
-    missing = [task for task, shard in zip(tasks, shards, strict=True) if _part(task.out, shard["rows"]) is None]
-    reports = _reports(missing, (model, device), cluster, out)
-    for report in track(reports, total=len(missing), unit="shard", label="embedding"):
-        if not report.out.exists():
-            raise OutputError(f"{report.out}: was made and is gone; leave the folder alone and run the same again")
+    digest = hashlib.sha256()
+    for prompt in prompts:
+        digest.update(f"{len(prompt)}:{prompt}".encode("utf-8", "surrogatepass"))
+    claim_parts(folder, {"model": model, "prompts": digest.hexdigest(), "rows_per_part": ROWS_PER_PART})
+    spans = split_rows(len(prompts), ROWS_PER_PART)
+    tasks = [
+        EmbedTask(folder / f"prompts-{number:05d}.parquet", folder / f"part-{number:05d}.npy")
+        for number in range(len(spans))
+    ]
+    missing = []
+    for task, span in zip(tasks, spans, strict=True):
+        if _part(task.out, len(span)) is None:
+            _write_prompts(task.shard, prompts[span.start : span.stop])
+            missing.append(task)
+    reports = run(EmbedWorker, missing, arguments=(model, device))
+    for _ in track(reports, total=len(missing), unit="shard", label="embedding"):
+        pass
+    for task in tasks:
+        task.shard.unlink(missing_ok=True)
     return [task.out for task in tasks]
 
 
@@ -136,13 +145,16 @@ def read_parts(paths: Sequence[Path]) -> list[NDArray[np.float32]]:
     return [part for part in parts if part is not None]
 
 
-def _reports(
-    tasks: Sequence[EmbedTask], model: tuple[str, str], cluster: Cluster | None, folder: Path
-) -> Iterator[EmbedReport]:
-    if cluster is not None:
-        yield from run_many(EmbedWorker, tasks, cluster=cluster, folder=folder, arguments=model)
-    elif tasks:
-        yield from map(EmbedWorker(*model), tasks)
+def _write_prompts(path: Path, prompts: Sequence[str]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    clean = [prompt.encode("utf-8", "replace").decode() for prompt in prompts]  # a lone surrogate is no text
+    try:
+        with fresh_file(path) as fresh:
+            pq.write_table(pa.table({"prompt": clean}), fresh)
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror or error}; make room and run the same again") from error
 
 
 def _part(path: Path, rows: int | None = None) -> NDArray[np.float32] | None:
