@@ -19,7 +19,7 @@ from img2prompt.pairs.images import DEFAULT_LIMITS, open_image, read_bytes
 from img2prompt.pairs.skips import Skips
 from img2prompt.pairs.words import phrases_of, telling, whole_phrases, words_of
 
-EXAMPLES = 24  # pairs that are shown
+EXAMPLES = 20  # pairs that are shown
 EXAMPLE_PX = 320
 LISTED = 30  # words, phrases and repeated prompts
 SHARES = {"least": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "most": 1.0}

@@ -67,23 +67,22 @@ def _examples(found: Mapping[str, Any], examples: Sequence[Example]) -> Section 
 
 
 def _lengths(prompts: Mapping[str, Any]) -> Section:
-    kinds = {"words": "Words", "characters": "Characters", "tokens": "CLIP tokens"}
+    kinds = {"tokens": "CLIP tokens", "words": "Words", "characters": "Characters"}
     marks = {"tokens": (78.0, "77, the rest is cut")}
     sample = prompts["tokens"]["sample"]
-    figures = [
+    tokens, *others = (
         histogram(bins(_counts(prompts[kind])), caption=f"{name} of a prompt", unit=kind, mark=marks.get(kind))
         for kind, name in kinds.items()
-        if prompts[kind]["histogram"]
-    ]
+    )
     at = ("least", "5 %", "median", "95 %", "most")
     summary = table(
         [Column(""), *(Column(name, "number") for name in at), Column("mean", "number", "{:,.1f}")],
         [[name, *(prompts[kind].get(a, 0) for a in at), prompts[kind]["mean"]] for kind, name in kinds.items()],
-        caption="How long prompts are",
+        caption="In numbers",
         sortable=False,
     )
     note = f"CLIP reads 77 tokens, its start and end included. Tokens were counted in {sample:,} prompts."
-    return Section("Length of the prompts", Markup("").join([*figures, summary]), note)
+    return Section("Length of the prompts", Markup("").join([tokens, columns(*others), summary]), note)
 
 
 def _words(found: Mapping[str, Any]) -> Section | None:
@@ -131,7 +130,7 @@ def _repeats(found: Mapping[str, Any]) -> Section:
             if near["sample"] < found["rows"]
             else ""
         )
-    return Section("Repeats and near-duplicates", Markup("").join(parts), note)
+    return Section("Repeats and near-duplicates" if near else "Repeats", Markup("").join(parts), note)
 
 
 def _pictures(found: Mapping[str, Any]) -> Section | None:
@@ -140,8 +139,9 @@ def _pictures(found: Mapping[str, Any]) -> Section | None:
         return None
     parts = []
     if pictures["shorter_side_px"]["histogram"]:
-        shorter = bins(_counts(pictures["shorter_side_px"]))
-        parts.append(histogram(shorter, caption="Shorter side", unit="px"))
+        shorter = _counts(pictures["shorter_side_px"])
+        if len(shorter) > 1:
+            parts.append(histogram(bins(shorter), caption="Shorter side", unit="px"))
         formats = [
             (kind, of["count"], of["count"], of["mean_bytes"] / 1024) for kind, of in pictures["formats"].items()
         ]
