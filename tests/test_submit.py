@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -267,6 +268,21 @@ def test_a_regressor_alone_and_as_the_only_member_of_an_ensemble(folder: Path, r
     expected = EmbeddingRegressor(load_regressor(regressor)).embed_many(images)
     np.testing.assert_allclose(values_of(alone), expected, atol=1e-5)
     np.testing.assert_allclose(values_of(joined), expected, atol=1e-5)
+
+
+def test_an_unfinished_run_does_not_go_on_with_a_member_that_was_trained_again(
+    folder: Path, regressor: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    member = shutil.copytree(regressor, tmp_path / "member")
+    (tmp_path / "e.yaml").write_text("members:\n  - regressor: member\n")
+    words = ["submit", str(folder), "--ensemble", str(tmp_path / "e.yaml"), "--output", str(tmp_path / "s.csv")]
+    for path in folder.rglob("*.*"):  # nothing can be read, so the run ends unfinished
+        path.write_bytes(b"no picture")
+    assert main(words) == 2 and (tmp_path / "s.csv.partial").exists()
+    capsys.readouterr()
+    assert main(words) == 2 and "none of the 7 pictures" in capsys.readouterr().err
+    os.utime(member / "regressor.safetensors", (0, 0))
+    assert main(words) == 2 and "another model or other pictures" in capsys.readouterr().err
 
 
 def test_a_presets_regressor_has_half_of_the_say(model: Path) -> None:

@@ -105,7 +105,8 @@ def _ensemble(options: argparse.Namespace) -> Embedder:
 
     spec = read_ensemble(options.ensemble)
     ensemble = Ensemble.load(spec, options.device, options.batch_size)
-    return Embedder(str(spec.path), (spec.path,), ensemble, spec.sentence_model)
+    folders = [Path(member.source) for member in spec.members if Path(member.source).is_dir()]
+    return Embedder(str(spec.path), (spec.path, *folders), ensemble, spec.sentence_model)
 
 
 def _captioner(options: argparse.Namespace) -> Embedder:
