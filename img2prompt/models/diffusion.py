@@ -128,7 +128,7 @@ class DiffusionGenerator:
             arguments["negative_prompt"] = [self._wanted.negative_prompt] * len(texts)
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         try:
-            with torch.inference_mode(), quiet(), np.errstate(invalid="ignore"):
+            with torch.no_grad(), quiet(), np.errstate(invalid="ignore"):
                 out = self.pipeline(prompt=texts, generator=generators, output_type="np", **arguments)
         except ValueError as error:  # what pipelines say of sizes and numbers that they do not take
             raise ModelError(f"{self._located.name}: {first_line(error)}") from error
