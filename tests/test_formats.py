@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import tracemalloc
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -269,3 +270,15 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
         tracemalloc.stop()
         assert peak < 20_000_000 + 64 * 200_000, source  # a batch of parquet rows, no more
         assert pa.total_allocated_bytes() - arrow < 10_000_000
+
+
+def test_memory_does_not_grow_with_the_members_of_a_tar(tmp_path: Path) -> None:
+    tar = write_tar(tmp_path / "t.tar", {f"{n:06d}.{kind}": b"x" for n in range(4000) for kind in ("jpg", "txt")})
+    peaks = []
+    for count in (100, 4000):
+        tracemalloc.start()
+        rows = stream_rows(tar, skips=Skips())
+        assert sum(1 for _ in islice(rows, count)) == count
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < peaks[0] + 1_000_000  # tarfile would keep more than a kilobyte of each member
