@@ -12,6 +12,7 @@ Places = NDArray[np.int64]  # (P,)
 
 _UNIT = 3e-7  # lengths that float32 cannot bring nearer to 1; `margin` covers it
 _PAIRS_AT_ONCE = 2**11  # rows that are gathered together: few enough to stay in the processor's cache
+_ROWS_AT_ONCE = 2**13  # rows that are gone through together, for the same reason
 
 
 def margin(width: int) -> float:
@@ -48,7 +49,10 @@ def unit_rows(emb: ArrayLike) -> Rows:
     rows = np.asarray(emb, np.float32)
     if rows.ndim != 2:
         raise ValueError(f"embeddings have the shape (N,D), not {rows.shape}")
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)  # (N,1)
+    lengths = np.empty((len(rows), 1), np.float32)  # (N,1)
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        part = slice(start, start + _ROWS_AT_ONCE)
+        lengths[part] = np.linalg.norm(rows[part], axis=1, keepdims=True)
     bad = np.flatnonzero(~np.isfinite(lengths[:, 0]))
     if len(bad):
         raise DataError(f"row {bad[0]} and {len(bad) - 1} more of the embeddings are not finite; compute them again")
@@ -65,12 +69,12 @@ def copies(rows: Rows) -> Places:
     bits = np.ascontiguousarray(rows).view(np.uint32)  # (N,D)
     weights = np.random.default_rng(0).integers(0, 2**63, bits.shape[1], np.uint64) * np.uint64(2) + np.uint64(1)
     keys = np.empty(len(bits), np.uint64)
-    for start in range(0, len(bits), 2**14):
-        keys[start : start + 2**14] = bits[start : start + 2**14].astype(np.uint64) @ weights
+    for start in range(0, len(bits), _ROWS_AT_ONCE):
+        keys[start : start + _ROWS_AT_ONCE] = bits[start : start + _ROWS_AT_ONCE].astype(np.uint64) @ weights
     _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
     heads = first[inverse.reshape(-1)]  # (N,)
     alike = np.flatnonzero(heads != np.arange(len(heads)))
-    for some in np.array_split(alike, max(1, len(alike) // 2**14)):
+    for some in np.array_split(alike, max(1, len(alike) // _ROWS_AT_ONCE)):
         same = (bits[some] == bits[heads[some]]).all(1)
         heads[some[~same]] = some[~same]  # two rows of one key: the cosines tell them apart
     return heads

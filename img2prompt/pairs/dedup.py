@@ -203,17 +203,17 @@ def estimate_s(rows: Rows, threshold: float, finder: Finder) -> float:
 
 def _found(rows: Rows, threshold: float, settings: DedupSettings) -> tuple[Found, str, float | None, int]:
     """Survivors of unique rows in order of rank, by the method that is asked for or fits the budget."""
-    with workers(settings.threads) as pool:
-        if settings.method != "approximate":
+    if settings.method != "approximate":
+        with workers(settings.threads) as pool:
             finder, needed_s = _finder(rows, rows, threshold, settings, pool), 0.0
             if settings.method == "auto" and len(rows) >= ESTIMATED_ROWS:
                 needed_s = estimate_s(rows, threshold, finder)
                 logger.info("the exact way would take about %.0f s", needed_s)
             if needed_s <= settings.budget_s:
                 return greedy(rows, threshold, finder), "exact", None, 0
-        sweep = cell_sweep(rows, threshold, pool, probes=settings.probes, seed=settings.seed)
-        method = f"approximate: {len(sweep.cells.centres)} cells, at most {sweep.cells.probes} of them looked into"
-        return sweep.found, method, sweep.recall, sweep.recall_pairs
+    sweep = cell_sweep(rows, threshold, threads=settings.threads, probes=settings.probes, seed=settings.seed)
+    method = f"approximate: {len(sweep.cells.centres)} cells, at most {sweep.cells.probes} of them looked into"
+    return sweep.found, method, sweep.recall, sweep.recall_pairs
 
 
 def _finder(rows: Rows, columns: Rows, threshold: float, settings: DedupSettings, pool: Executor) -> Finder:

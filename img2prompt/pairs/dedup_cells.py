@@ -88,7 +88,7 @@ def _tile_pairs(r: Side, c: Side, places: Places, threshold: float, *, same: boo
     i, j = np.where(swapped, j, i), np.where(swapped, i, j)  # i is the later one
     cut = np.zeros(0, np.int64)
     if len(i) > _MANY * (len(r.places) + len(c.places)):
-        sure = values >= threshold + margin(table_width(r))
+        sure = values >= threshold + margin(r.table.rows.shape[1])
         order = np.lexsort((places[j], ~sure, i))
         i, j = i[order], j[order]
         heads, starts, counts = np.unique(i, return_index=True, return_counts=True)
@@ -97,11 +97,6 @@ def _tile_pairs(r: Side, c: Side, places: Places, threshold: float, *, same: boo
     cosines = cosines_of(r.table.rows, c.table.rows, i, j)
     near = cosines >= threshold
     return CellPairs(places[i[near]], places[j[near]], cosines[near], cut)
-
-
-def table_width(side: Side) -> int:
-    """D of the rows."""
-    return side.table.rows.shape[1]
 
 
 def joined_pairs(parts: Iterable[CellPairs]) -> CellPairs:

@@ -9,14 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2prompt.pairs.cosines import Places, Rows, cosines_of
+from img2prompt.pairs.dedup_exact import workers
 from img2prompt.pairs.dedup_screen import TILE, Screen, Side, Table, fit_screen, likely
 
 SAMPLE, QUERIES = 2**16, 2**14  # rows that settle the plan; those of them whose near rows are looked up
 MOST_PAIRS = 2**17  # of a sample; as many say enough
-_QUERIES_AT_ONCE = 512
-_ROUNDS, _ROWS_PER_CELL = 8, 64  # of k-means
-_FEWEST, _MOST = 4, 64  # cells a row is compared with
-_MISSED = 1e-4  # share of a sample's near pairs that the probes may miss before they are increased by half
+QUERIES_AT_ONCE = 512
+EVERY = 2.0  # a reach that every cell is in
+_ROWS_AT_ONCE = 4096
+_ROUNDS, _ROWS_PER_CELL = 6, 64  # of k-means
+_FEWEST, _MOST = 32, 64  # cells that a row is compared with at most; its reach leaves a few of them
+_MISSED = 1e-5  # share of a sample's near pairs that may be missed before a good deal is added
 _TIE = 4e-6  # cosines to centres that lie nearer to each other than this are computed in float64
 
 
@@ -39,19 +42,13 @@ class Cells:
     threshold: float
     screen: Screen
 
-    def probed(self, rows: Rows) -> NDArray[np.int32]:
+    def probed(self, rows: Rows, pool: Executor | None = None) -> NDArray[np.int32]:
         """The nearest cells (N,P) of each row, the nearest first, -1 beyond its reach; the same on any machine."""
-        return nearest_cells(self.centres, rows, self.probes, self.reach)
+        return nearest_cells(self.centres, rows, self.probes, self.reach, pool)
 
 
 def plan_cells(
-    sample: Rows,
-    count: int,
-    threshold: float,
-    *,
-    probes: int | None = None,
-    seed: int = 0,
-    pool: Executor | None = None,
+    sample: Rows, count: int, threshold: float, *, probes: int | None = None, seed: int = 0, threads: int = 1
 ) -> Cells:
     """A division for so many rows: the square root of their number of cells.
 
@@ -59,9 +56,9 @@ def plan_cells(
         sample: (S,D) unit rows of all kinds that there are; some ten thousand suffice.
         count: N, rows of all the data.
         threshold: cosine of near-duplicates.
-        probes: None: as few as find the near pairs of the sample, and half as many again.
+        probes: as many cells, whatever their distance; None: what the near pairs of the sample need, and beyond.
         seed: of the k-means.
-        pool: threads.
+        threads: to use.
     """
     import faiss
 
@@ -72,58 +69,74 @@ def plan_cells(
     )  # fmt: skip
     kmeans.train(np.ascontiguousarray(sample))
     centres = np.ascontiguousarray(kmeans.centroids)
-    reach = 2.0  # every cell
+    reach = EVERY
     if probes is None:
-        probes, reach = _enough(sample, centres, threshold, pool)
+        with workers(threads) as pool:
+            probes, reach = _enough(sample, centres, threshold, pool)
     probes = min(probes, cells)
     screen = _screen(sample, nearest_cells(centres, sample, probes, reach), threshold)
     return Cells(centres, probes, reach, threshold, screen)
 
 
-def nearest_cells(centres: Rows, rows: Rows, probes: int, reach: float = 2.0) -> NDArray[np.int32]:
+def nearest_cells(
+    centres: Rows, rows: Rows, probes: int, reach: float = EVERY, pool: Executor | None = None
+) -> NDArray[np.int32]:
     """The cells (N,P) whose centres are nearest to each row, the nearest first, -1 beyond its reach.
 
     Where float32 cannot tell which, float64 does, so that blocks, threads and processors do not matter.
     """
-    import faiss
+    result = np.full((len(rows), min(probes, len(centres))), -1, np.int32)
 
-    result = np.empty((len(rows), probes), np.int32)
-    for start in range(0, len(rows), 2**14):
-        some = np.ascontiguousarray(rows[start : start + 2**14])
-        values, found = faiss.knn(some, centres, min(probes + 1, len(centres)), metric=faiss.METRIC_INNER_PRODUCT)
-        cosines = values.astype(np.float64)  # (B,P+1)
-        close = (cosines[:, :-1] - cosines[:, 1:] < _TIE).any(1)
-        close |= (np.abs(cosines - (cosines[:, :1] - reach)) < _TIE).any(1)
-        unsure = np.flatnonzero(close)
-        for part in np.array_split(unsure, max(1, len(unsure) // 1024)):
-            found[part], cosines[part] = _settled(centres, some[part], cosines[part])
-        found[cosines < cosines[:, :1] - reach] = -1
-        result[start : start + 2**14] = found[:, :probes]
+    def work(start: int) -> None:
+        part = slice(start, start + _ROWS_AT_ONCE)
+        i, j = _within_reach(centres, rows[part], probes, reach)
+        nth = np.arange(len(i)) - np.searchsorted(i, i)
+        told = nth < probes
+        result[part][i[told], nth[told]] = j[told]
+
+    for _ in (map if pool is None else pool.map)(work, range(0, len(rows), _ROWS_AT_ONCE)):
+        pass
     return result
 
 
-def _settled(centres: Rows, rows: Rows, cosines: NDArray[np.float64]) -> tuple[Places, NDArray[np.float64]]:
-    """The nearest cells (B,K) and their cosines in float64; all that float32 could have meant are compared."""
-    i, j = np.nonzero(rows @ centres.T >= cosines[:, -1:] - 2 * _TIE)
-    exact = cosines_of(rows, centres, i, j)
-    order = np.lexsort((j, -exact, i))
-    nth = np.searchsorted(i[order], np.arange(len(rows)))[:, None] + np.arange(cosines.shape[1])  # (B,K)
-    return j[order][nth], exact[order][nth]
+def _within_reach(centres: Rows, rows: Rows, probes: int, reach: float) -> tuple[Places, Places]:
+    """Rows and cells (P,) in the order of rows, each one's nearest cells first: at least `probes`, if they reach."""
+    values = rows @ centres.T  # (B,C)
+    floor = values.max(1) - reach
+    if reach >= EVERY and probes < len(centres):
+        floor = np.partition(values, len(centres) - probes, axis=1)[:, len(centres) - probes]
+    i, j = np.nonzero(values >= floor[:, None] - _TIE)
+    cosines = values[i, j].astype(np.float64)
+    order = np.lexsort((j, -cosines, i))
+    i, j, cosines = i[order], j[order], cosines[order]
+    unsure = np.zeros(len(rows), bool)
+    if reach < EVERY:
+        unsure[i[np.abs(cosines - floor[i]) <= _TIE]] = True
+    unsure[i[1:][(i[1:] == i[:-1]) & (cosines[:-1] - cosines[1:] <= _TIE)]] = True
+    again = np.flatnonzero(unsure[i])
+    cosines[again] = cosines_of(rows, centres, i[again], j[again])
+    order = np.lexsort((j, -cosines, i))
+    i, j, cosines = i[order], j[order], cosines[order]
+    if reach >= EVERY:
+        return i, j
+    nearest = cosines[np.searchsorted(i, np.arange(len(rows)))]  # (B,)
+    near = cosines >= nearest[i] - reach
+    return i[near], j[near]
 
 
-def _enough(sample: Rows, centres: Rows, threshold: float, pool: Executor | None) -> tuple[int, float]:
-    """Cells, and a reach, that find all but a few of the near pairs of a sample; and half as many and a third more."""
+def _enough(sample: Rows, centres: Rows, threshold: float, pool: Executor) -> tuple[int, float]:
+    """Cells and a reach that find the near pairs of a sample, and well beyond: the rarest pairs are not in it."""
     queries = np.random.default_rng(0).permutation(len(sample))[:QUERIES]
     screen = fit_screen([(sample[::64], sample[1::64])], threshold)
     i, j = near_pairs(screen.table(sample), queries, threshold, pool, most=MOST_PAIRS)
     if not len(i):
-        return 2 * _FEWEST, 2.0
+        return _FEWEST, EVERY
     home = nearest_cells(centres, sample, 1)[:, 0]
     one, other = _distance(sample, centres, i, home[j]), _distance(sample, centres, j, home[i])
     nearer = one[1] <= other[1]  # one of the two finding the other is enough
     ranks, gaps = (np.sort(np.where(nearer, a, b)) for a, b in zip(one, other, strict=True))
     last = min(len(i) - 1, int(len(i) * (1 - _MISSED)))
-    return int(np.clip(1.5 * (ranks[last] + 1), _FEWEST, _MOST)), float(gaps[last] * 4 / 3 + 0.01)
+    return int(np.clip(2 * (ranks[last] + 1), _FEWEST, _MOST)), float(1.5 * gaps[last] + 0.02)
 
 
 def _distance(rows: Rows, centres: Rows, i: Places, cells: NDArray[np.int32]) -> tuple[Places, NDArray[np.float32]]:
@@ -151,7 +164,7 @@ def near_pairs(
     """
     everything = list(Side.of(table, np.arange(len(table.rows))).tiles(4 * TILE[1]))
     found, count = [(np.zeros(0, np.int64), np.zeros(0, np.int64))], 0
-    for some in Side.of(table, queries).tiles(_QUERIES_AT_ONCE):
+    for some in Side.of(table, queries).tiles(QUERIES_AT_ONCE):
 
         def work(columns: Side, rows: Side = some) -> tuple[Places, Places]:
             i, j, _ = likely(rows, columns, threshold)

@@ -66,7 +66,7 @@ class ScreenFinder:
     block = TILE[0]
 
     def __init__(self, rows: Rows, columns: Rows, threshold: float, *, pool: Executor, threads: int) -> None:
-        self._rows, self._columns = screened(rows, columns, threshold)
+        self._rows, self._columns = screened(rows, columns, threshold, pool)
         self._threshold, self._pool, self._threads = threshold, pool, threads
         self._places = np.empty(len(columns), np.int64)
         self._narrow = np.empty((len(columns), self._columns.narrow.shape[1]), np.float32)
@@ -104,13 +104,13 @@ class ScreenFinder:
         return i, j, values
 
 
-def screened(rows: Rows, columns: Rows, threshold: float) -> tuple[Table, Table]:
+def screened(rows: Rows, columns: Rows, threshold: float, pool: Executor | None = None) -> tuple[Table, Table]:
     """Rows and columns with the bound that is cheapest for products of all with all."""
     screen = Screen()
     if max(len(rows), len(columns)) > TILE[1]:
         screen = fit_screen([(sample_of(rows)[::2], sample_of(columns)[1::2])], threshold)
-    table = screen.table(rows)
-    return table, table if columns is rows else screen.table(columns)
+    table = screen.table(rows, pool)
+    return table, table if columns is rows else screen.table(columns, pool)
 
 
 def greedy(rows: Rows, threshold: float, finder: Finder) -> Found:

@@ -12,6 +12,7 @@ float32 product may be off by, so no pair is lost.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,23 +42,27 @@ class Screen:
     basis: NDArray[np.float64] | None = None
     narrow: int = 0
 
-    def table(self, rows: Rows) -> Table:
+    def table(self, rows: Rows, pool: Executor | None = None) -> Table:
         """The rows as the bound needs them."""
         if self.basis is None:
             return Table(rows, rows, rows)
-        width = self.basis.shape[1]
+        basis, width = self.basis, self.basis.shape[1]
         widths = dict.fromkeys((self.narrow, width))  # one look, where both are the same
         tables = {w: np.empty((len(rows), w + 1), np.float32) for w in widths}
-        for start in range(0, len(rows), 2**14):
-            part = slice(start, start + 2**14)
+
+        def work(start: int) -> None:
+            part = slice(start, start + 2**13)
             some = rows[part].astype(np.float64)  # (B,D)
-            lead = some @ self.basis  # (B,W)
+            lead = some @ basis  # (B,W)
             whole = np.einsum("bd,bd->b", some, some)
             for w, table in tables.items():
                 table[part, :w] = lead[:, :w]
                 rest = whole - np.einsum("bw,bw->b", lead[:, :w], lead[:, :w])
                 # float32 rounds by 6e-8 of the length, and a rest near zero by more of it than any factor covers.
                 table[part, w] = np.sqrt(np.maximum(rest, 0) + 1e-12) * (1 + 2e-7)
+
+        for _ in (map if pool is None else pool.map)(work, range(0, len(rows), 2**13)):
+            pass
         return Table(rows, tables[self.narrow], tables[width])
 
 
