@@ -200,7 +200,7 @@ def test_an_output_folder_that_vanishes_is_one_line(table: Path, tmp_path: Path)
 def test_a_picture_that_was_never_there_is_counted(tmp_path: Path) -> None:
     source = write_table(tmp_path / "source")
     with source.open("a", encoding="utf-8") as file:
-        file.write("elsewhere/0.jpg,one more,own-99,5\n")
+        file.write(f"elsewhere/0.jpg,{'long ' * 13},own-98,5\nelsewhere/1.jpg,one more,own-99,5\n")
     report = format_pairs(tmp_path / "out", plan(source))
     assert report.unusable.counts["ImageNotFound"] == 2
 

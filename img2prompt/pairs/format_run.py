@@ -91,11 +91,18 @@ class FormatReport:
     filtered: Skips = field(default_factory=Skips)
     repeats: Skips = field(default_factory=Skips)
 
+    def count(self, shard: TaskReport) -> None:
+        """Takes a shard of the data set into account."""
+        self.rows_in += shard.rows_in
+        self.rows += shard.rows
+        self.unusable.merge(shard.unusable)
+        self.filtered.merge(shard.filtered)
+        self.repeats.merge(shard.repeats)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON, the same for every run that ends with these shards."""
         counts = {"rows_in": self.rows_in, "rows": self.rows, "shards": self.shards}
-        parts = ("left_out", "unusable", "filtered", "repeats")
-        return counts | {name: getattr(self, name).to_dict() for name in parts}
+        return counts | {n: getattr(self, n).to_dict() for n in ("left_out", "unusable", "filtered", "repeats")}
 
 
 def format_pairs(out: Path, plan: FormatPlan, run: Run | None = None) -> FormatReport:
@@ -144,7 +151,7 @@ def plan_tasks(out: Path, plan: FormatPlan, inputs: Sequence[Input], surveys: Se
             made.label,
             range(start, min(start + plan.rows_per_shard, one.rows)),
             settings,
-            out / f"shard-{number:05d}-{part:05d}.parquet",
+            out.absolute() / f"shard-{number:05d}-{part:05d}.parquet",  # workers may stand in other folders
         )
         for number, (made, one) in enumerate(zip(inputs, surveys, strict=True))
         for part, start in enumerate(range(0, one.rows, plan.rows_per_shard))
@@ -182,18 +189,11 @@ def _finished(
         pass
     if not (out / "manifest.json").exists():
         _without_repeats(tasks, run)
-    reports = _reports(tasks)
-    report = FormatReport(
-        rows_in=sum(one.rows_in for one in reports),
-        rows=sum(one.rows for one in reports),
-        shards=len(reports),
-        shards_made=len(missing),
-        left_out=_sum(one.left_out for one in surveys),
-        unusable=_sum(one.unusable for one in reports),
-        filtered=_sum(one.filtered for one in reports),
-        repeats=_sum(one.repeats for one in reports),
-    )
-    shards = [{name: getattr(one, name) for name in ("file", "rows", "bytes", "sha256")} for one in reports]
+    report = FormatReport(shards=len(tasks), shards_made=len(missing), left_out=_sum(one.left_out for one in surveys))
+    shards = []
+    for one in map(_report, tasks):  # one at a time: the examples of very many shards would fill the memory
+        report.count(one)
+        shards.append({name: getattr(one, name) for name in ("file", "rows", "bytes", "sha256")})
     facts = {"rows": report.rows, "columns": list(tasks[0].settings.columns), "report": report.to_dict()}
     close_manifest(out, {**config, **facts, "shards": shards})
     return report
@@ -214,8 +214,7 @@ def _distrust(out: Path) -> None:
 
 def _without_repeats(tasks: Sequence[ShardTask], run: Run) -> None:
     found = find_repeats([task.out for task in tasks])
-    reports = _reports(tasks)
-    items = [(tasks[number], reports[number], positions) for number, positions in found.items()]
+    items = [(tasks[number], _report(tasks[number]), positions) for number, positions in found.items()]
     for _ in track(run(_drop, items), total=len(items), unit="shard", label="dropping repeats"):
         pass
 
@@ -224,11 +223,11 @@ def _drop(item: tuple[ShardTask, TaskReport, frozenset[int]]) -> TaskReport:
     return drop_repeats(*item)
 
 
-def _reports(tasks: Sequence[ShardTask]) -> list[TaskReport]:
-    reports = [report for task in tasks if (report := standing(task)) is not None]
-    if len(reports) < len(tasks):
-        raise OutputError(f"{tasks[0].out.parent}: shards vanished while it was written; run the same command again")
-    return reports
+def _report(task: ShardTask) -> TaskReport:
+    report = standing(task)
+    if report is None:
+        raise OutputError(f"{task.out}: vanished while the data set was written; run the same command again")
+    return report
 
 
 def _sum(parts: Iterator[Skips]) -> Skips:

@@ -20,6 +20,7 @@ from typing import Any
 
 from img2prompt.errors import DataError, OutputError
 from img2prompt.pairs.atomic import write_atomically
+from img2prompt.pairs.fetch import is_url
 from img2prompt.pairs.formatting import FormatSettings, Formatter
 from img2prompt.pairs.hub_sets import hub_name
 from img2prompt.pairs.shard_files import Written, read_rows, write_rows
@@ -112,7 +113,7 @@ def run_task(task: ShardTask) -> TaskReport:
 
 
 def standing(task: ShardTask) -> TaskReport | None:
-    """The report of a task whose shard and mark are there; None: it is still to be made."""
+    """The report of a task whose shard and mark are there; None: it is to be made."""
     try:
         facts = json.loads(task.mark.read_text(encoding="utf-8"))
         if facts.pop("format") != MARK_FORMAT or facts["task"] != task.fingerprint:
@@ -165,8 +166,7 @@ class ShardWorker:
 
     def __call__(self, task: ShardTask) -> TaskReport:
         """Likewise `run_task`."""
-        report = standing(task)
-        if report is not None:
+        if (report := standing(task)) is not None:
             return report
         formatter = Formatter(task.settings)
         written = _write(task, self._formatted(task, formatter))
@@ -189,12 +189,13 @@ class ShardWorker:
                 row["source"] = task.label
             missing = formatter.unusable.counts["ImageNotFound"]
             made = formatter(row, f"{task.source}, row {number + 1}")
-            if row["image"]["bytes"] is None:
-                self._look_around(
-                    task, Path(row["image"]["path"]), formatter.unusable.counts["ImageNotFound"] > missing
-                )
+            path = row["image"]["path"]
             if made is not None:
+                if row["image"]["bytes"] is None and not is_url(path):
+                    self._folders.add(Path(path).parent)
                 yield made
+            elif formatter.unusable.counts["ImageNotFound"] > missing:
+                self._look_around(task, Path(path).parent)
         if count < len(task.rows):
             raise DataError(
                 f"{task.source}: ends at row {task.rows.start + count}, where row {task.rows.stop} was counted before; "
@@ -211,19 +212,15 @@ class ShardWorker:
         yield from islice(self._rows, len(task.rows))
         self._open, self._at = wanted, task.rows.stop
 
-    def _look_around(self, task: ShardTask, path: Path, missing: bool) -> None:
+    def _look_around(self, task: ShardTask, folder: Path) -> None:
         """Tells a picture that is not there from a folder that went away, say with its disk.
 
         Raises:
             DataError: it went away; the rows are not lost, the next run finds them.
         """
-        folder = path.parent
-        if not missing:
-            self._folders.add(folder)
-        elif (folder in self._folders and not folder.is_dir()) or (
-            hub_name(task.source) is None and not Path(task.source).exists()
-        ):
-            gone = folder if folder in self._folders else task.source
+        source_gone = hub_name(task.source) is None and not Path(task.source).exists()
+        if source_gone or (folder in self._folders and not folder.is_dir()):
+            gone = task.source if source_gone else folder
             raise DataError(f"{gone}: vanished; finished shards stay, bring it back and run the same command again")
 
 
