@@ -45,11 +45,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--quality", type=number(int, 1, 100), default=92, metavar="Q", help="of re-encoded ones (default: 92)")
     add("--max-pixels", type=number(int, 1), default=64_000_000, metavar="N", help="of one picture (default: 64e6)")
     add("--max-bytes", type=number(int, 1), default=64 << 20, metavar="N", help="of one file (default: 64 MiB)")
-    add("--rows-per-shard", type=number(int, 1, 100_000), default=1000, metavar="N", help="(default: 1000)")
+    add(
+        "--rows-per-shard",
+        type=number(int, 1, 100_000),
+        default=1000,
+        metavar="N",
+        help="rows read for a shard (default: 1000)",
+    )
     add("--workers", type=number(int, 0, 4096), default=0, metavar="W", help="processes (default: one a core)")
     add_ray_arguments(parser)
     add("--json", action="store_true", help="print what became of the rows as JSON")
-    group = parser.add_argument_group("filters", "keep these and drop the others; each takes off")
+    group = parser.add_argument_group("filters", "what they keep; give one the value off to switch it off")
     for name, row in FILTERS.items():
         group.add_argument(f"--{name}", metavar=row.metavar, help=f"{row.keeps} (default: {row.default})")
 
