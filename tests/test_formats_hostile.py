@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from img2prompt.errors import DataError, MissingExtra, OutputError
-from img2prompt.pairs.json_stream import json_items
+from img2prompt.pairs.json_stream import WINDOW, json_items
 from img2prompt.pairs.skips import Skips
 from img2prompt.pairs.sources import open_pairs, stream_rows
 from img2prompt.pairs.texts import decode_text, is_text
@@ -197,6 +197,13 @@ def test_json_items_across_the_window(tmp_path: Path) -> None:
     assert found[0] == ("a", 12345)
     assert [item for key, item in found if key == "list"] == items
     assert sum(item for key, item in found if key == "z") == 45_000
+
+
+@pytest.mark.parametrize("before", range(4))
+def test_a_number_may_go_on_in_the_next_window(tmp_path: Path, before: int) -> None:
+    text = f"[{' ' * (WINDOW - 1 - before)}1234]"
+    (tmp_path / "v.json").write_text(text)
+    assert list(json_items(tmp_path / "v.json")) == [(None, 1234)]
 
 
 def test_coco_that_is_none_or_cut(tmp_path: Path) -> None:

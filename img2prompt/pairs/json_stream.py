@@ -10,7 +10,7 @@ from typing import IO, Any
 from img2prompt.errors import DataError
 from img2prompt.pairs.texts import open_text
 
-_CHUNK = 1 << 16  # characters
+WINDOW = 1 << 16  # characters
 _ITEM_LIMIT = 1 << 25  # characters of one item
 _DECODER = json.JSONDecoder()
 _SPACE = " \t\r\n"
@@ -115,7 +115,7 @@ class _Scanner:
         if self._ended:
             return False
         rest = self._text[self._at :]
-        chunk = self._file.read(max(_CHUNK, len(rest)))
+        chunk = self._file.read(max(WINDOW, len(rest)))
         self._before += self._at
         self._text, self._at = rest + chunk, 0
         self._ended = not chunk
