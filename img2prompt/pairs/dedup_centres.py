@@ -17,7 +17,7 @@ MOST_PAIRS = 2**17  # of a sample; as many say enough
 QUERIES_AT_ONCE = 512
 EVERY = 2.0  # a reach that every cell is in
 _ROWS_AT_ONCE = 4096
-_ROUNDS, _ROWS_PER_CELL = 6, 64  # of k-means
+_ROUNDS, _ROWS_PER_CELL = 5, 48  # of k-means
 _FEWEST, _MOST = 32, 64  # cells that a row is compared with at most; its reach leaves a few of them
 _MISSED = 1e-5  # share of a sample's near pairs that may be missed before a good deal is added
 _TIE = 4e-6  # cosines to centres that lie nearer to each other than this are computed in float64
@@ -74,7 +74,8 @@ def plan_cells(
         with workers(threads) as pool:
             probes, reach = _enough(sample, centres, threshold, pool)
     probes = min(probes, cells)
-    screen = _screen(sample, nearest_cells(centres, sample, probes, reach), threshold)
+    few = sample[::4]
+    screen = _screen(few, nearest_cells(centres, few, probes, reach), threshold)
     return Cells(centres, probes, reach, threshold, screen)
 
 
@@ -105,18 +106,18 @@ def _within_reach(centres: Rows, rows: Rows, probes: int, reach: float) -> tuple
     floor = values.max(1) - reach
     if reach >= EVERY and probes < len(centres):
         floor = np.partition(values, len(centres) - probes, axis=1)[:, len(centres) - probes]
-    i, j = np.nonzero(values >= floor[:, None] - _TIE)
+    i, j = np.divmod(np.flatnonzero(values >= floor[:, None] - _TIE), len(centres))
     cosines = values[i, j].astype(np.float64)
-    order = np.lexsort((j, -cosines, i))
+    order = np.argsort(2 * i - cosines)  # by row, then by cosine
     i, j, cosines = i[order], j[order], cosines[order]
     unsure = np.zeros(len(rows), bool)
     if reach < EVERY:
         unsure[i[np.abs(cosines - floor[i]) <= _TIE]] = True
     unsure[i[1:][(i[1:] == i[:-1]) & (cosines[:-1] - cosines[1:] <= _TIE)]] = True
     again = np.flatnonzero(unsure[i])
-    cosines[again] = cosines_of(rows, centres, i[again], j[again])
-    order = np.lexsort((j, -cosines, i))
-    i, j, cosines = i[order], j[order], cosines[order]
+    exact = cosines_of(rows, centres, i[again], j[again])
+    order = np.lexsort((j[again], -exact, i[again]))
+    j[again], cosines[again] = j[again][order], exact[order]
     if reach >= EVERY:
         return i, j
     nearest = cosines[np.searchsorted(i, np.arange(len(rows)))]  # (B,)
@@ -131,12 +132,12 @@ def _enough(sample: Rows, centres: Rows, threshold: float, pool: Executor) -> tu
     i, j = near_pairs(screen.table(sample), queries, threshold, pool, most=MOST_PAIRS)
     if not len(i):
         return _FEWEST, EVERY
-    home = nearest_cells(centres, sample, 1)[:, 0]
+    home = nearest_cells(centres, sample, 1, 0.0, pool)[:, 0]
     one, other = _distance(sample, centres, i, home[j]), _distance(sample, centres, j, home[i])
     nearer = one[1] <= other[1]  # one of the two finding the other is enough
     ranks, gaps = (np.sort(np.where(nearer, a, b)) for a, b in zip(one, other, strict=True))
     last = min(len(i) - 1, int(len(i) * (1 - _MISSED)))
-    return int(np.clip(2 * (ranks[last] + 1), _FEWEST, _MOST)), float(1.5 * gaps[last] + 0.02)
+    return int(np.clip(2 * (ranks[last] + 1), _FEWEST, _MOST)), float(1.35 * gaps[last] + 0.01)
 
 
 def _distance(rows: Rows, centres: Rows, i: Places, cells: NDArray[np.int32]) -> tuple[Places, NDArray[np.float32]]:
@@ -162,7 +163,7 @@ def near_pairs(
         pool: threads.
         most: stop before further queries when there are as many pairs.
     """
-    everything = list(Side.of(table, np.arange(len(table.rows))).tiles(4 * TILE[1]))
+    everything = list(Side.of(table, np.arange(len(table.rows))).tiles(TILE[1]))
     found, count = [(np.zeros(0, np.int64), np.zeros(0, np.int64))], 0
     for some in Side.of(table, queries).tiles(QUERIES_AT_ONCE):
 
