@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,74 +24,29 @@ from numpy.typing import ArrayLike, NDArray
 
 from img2prompt.errors import OutputError
 from img2prompt.jobs.pairs.scale import Run, in_turn
+from img2prompt.jobs.pairs.scale_cells import (
+    AgainstTask,
+    CellTask,
+    LookTask,
+    look,
+    look_against,
+    pair_cells,
+    read_plan,
+    write_plan,
+)
 from img2prompt.jobs.pairs.scale_embedding import read_parts
 from img2prompt.jobs.pairs.scale_rows import gather_rows, npy_bytes, open_rows
-from img2prompt.jobs.parts import Arrays, claim_parts, read_part, split_rows, write_part
+from img2prompt.jobs.parts import Arrays, claim_parts, read_part, split_rows
 from img2prompt.pairs.atomic import write_atomically
-from img2prompt.pairs.dedup import DedupSettings, Duplicates, against
-from img2prompt.pairs.dedup_cells import CellPairs, Members, joined_pairs, merged, pairs_of_cell
-from img2prompt.pairs.dedup_centres import MOST_PAIRS, QUERIES_AT_ONCE, SAMPLE, Cells, near_pairs, plan_cells, recall_of
+from img2prompt.pairs.dedup import Duplicates
+from img2prompt.pairs.dedup_cells import CellPairs, Members, merged
+from img2prompt.pairs.dedup_centres import MOST_PAIRS, QUERIES_AT_ONCE, SAMPLE, plan_cells, recall_of
 from img2prompt.pairs.dedup_exact import Found
-from img2prompt.pairs.dedup_screen import Screen
 from img2prompt.pairs.dedup_sweep import MEASURED
 from img2prompt.progress import track
 
 ROWS_PER_LOOK = 1 << 17
 MEMBERS_PER_TASK = 1 << 18  # rows that a task over cells reads: 400 MB at 384 dimensions
-_COPIED_AT_ONCE = 1 << 14
-
-
-@dataclass(frozen=True, slots=True)
-class LookTask:
-    """A range of rows whose nearest cells are looked up."""
-
-    folder: Path
-    rows: range
-    queries: tuple[int, ...]  # the sample whose near rows among these tell the recall
-    out: Path
-
-
-@dataclass(frozen=True, slots=True)
-class CellTask:
-    """Some cells whose near pairs are looked for."""
-
-    folder: Path
-    cells: range
-    bounds: tuple[int, ...]  # where in members.npy the cells begin, and the last one ends
-    out: Path
-
-
-def look(task: LookTask) -> Path:
-    """Does the task, unless its file stands; returns that."""
-    if read_part(task.out) is None:
-        cells, rows = read_plan(task.folder), open_rows(task.folder)
-        some = np.ascontiguousarray(rows[task.rows.start : task.rows.stop])
-        queries = np.array(task.queries, np.int64)
-        stacked = np.concatenate([rows[queries], some])
-        i, j = near_pairs(cells.screen.table(stacked), np.arange(len(queries)), cells.threshold)
-        i, j = queries[i[j >= len(queries)]], j[j >= len(queries)] - len(queries) + task.rows.start
-        write_part(task.out, {"probed": cells.probed(some), "i": i[i != j], "j": j[i != j]})
-    return task.out
-
-
-def pair_cells(task: CellTask) -> Path:
-    """Does the task, unless its file stands; returns that."""
-    if read_part(task.out) is None:
-        cells = read_plan(task.folder)
-        starts = np.array(task.bounds)
-        flat = np.load(task.folder / "members.npy", mmap_mode="r")[starts[0] : starts[-1]]
-        members, at_home = np.divmod(np.asarray(flat), 2)
-        places, local = np.unique(members, return_inverse=True)  # a row is read once, whatever cells it visits
-        table = cells.screen.table(open_rows(task.folder)[places])
-        spans = [slice(a, b) for a, b in zip(starts[:-1] - starts[0], starts[1:] - starts[0], strict=True)]
-        found = joined_pairs(
-            pairs_of_cell(table, local.reshape(-1)[span], at_home[span] == 1, places, cells.threshold) for span in spans
-        )
-        write_part(
-            task.out,
-            {"later": found.later, "earlier": found.earlier, "cosine": found.cosine, "cut": found.cut},
-        )
-    return task.out
 
 
 def find_duplicates_in_parts(
@@ -131,7 +86,7 @@ def find_duplicates_in_parts(
     some = np.sort(rng.choice(len(rows), min(SAMPLE, len(rows)), replace=False))
     queries = rng.choice(len(rows), min(MEASURED, len(rows)), replace=False)
     if not (folder / "plan.npz").exists():
-        _write_plan(folder, plan_cells(rows[some], len(rows), threshold, seed=seed))
+        write_plan(folder, plan_cells(rows[some], len(rows), threshold, seed=seed, threads=os.cpu_count() or 1))
     cells = read_plan(folder)
     looks = [
         LookTask(folder, span, tuple(queries.tolist()), folder / f"look-{number:05d}.npz")
@@ -145,26 +100,6 @@ def find_duplicates_in_parts(
     found = merged(len(rows), (CellPairs(**one) for one in pairs), members)  # type: ignore[arg-type]
     method = f"approximate: {len(cells.centres)} cells, at most {cells.probes} of them looked into"
     return _named(order, heads, found, method, (recall_of(probed, i, j), len(i)))
-
-
-@dataclass(frozen=True, slots=True)
-class AgainstTask:
-    """A part whose rows near other ones are looked for."""
-
-    part: Path
-    others: tuple[Path, ...]
-    threshold: float
-    out: Path
-
-
-def look_against(task: AgainstTask) -> Path:
-    """Does the task, unless its file stands; returns that."""
-    if read_part(task.out) is None:
-        others = np.concatenate(read_parts(task.others))
-        (rows,) = read_parts([task.part])
-        found = against(np.array(rows), others, task.threshold, settings=DedupSettings(threads=1))
-        write_part(task.out, {"keep": found.keep, "survivor": found.survivor, "cosine": found.cosine})
-    return task.out
 
 
 def against_in_parts(
@@ -188,29 +123,6 @@ def against_in_parts(
     done = _done(run, look_against, tasks, "near others")
     keep, survivor, cosine = (np.concatenate([one[name] for one in done]) for name in ("keep", "survivor", "cosine"))
     return Duplicates(keep.astype(bool), survivor.astype(np.int64), cosine.astype(np.float32), "exact")
-
-
-def read_plan(folder: Path) -> Cells:
-    """The division that the tasks share."""
-    with np.load(folder / "plan.npz", allow_pickle=False) as file:
-        basis = file["basis"] if file["basis"].size else None
-        screen = Screen(basis, int(file["narrow"]))
-        return Cells(file["centres"], int(file["probes"]), float(file["reach"]), float(file["threshold"]), screen)
-
-
-def _write_plan(folder: Path, cells: Cells) -> None:
-    basis = np.zeros((0, 0)) if cells.screen.basis is None else cells.screen.basis
-    write_part(
-        folder / "plan.npz",
-        {
-            "centres": cells.centres,
-            "probes": np.array(cells.probes),
-            "reach": np.array(cells.reach),
-            "threshold": np.array(cells.threshold),
-            "basis": basis,
-            "narrow": np.array(cells.screen.narrow),
-        },
-    )
 
 
 def _cell_tasks(folder: Path, members: Members, count: int) -> list[CellTask]:
