@@ -1,13 +1,14 @@
 """What removing near-duplicates among 100 million prompts would take on Ray, from how its parts grow with the rows.
 
     python scripts/bench/growth.py measure EMBEDDINGS.npy --rows 62500 125000 250000 500000 > growth.json
-    python scripts/bench/growth.py table growth.json --embed-per-core-s 400 --rows 1e8 --cores 256
+    python scripts/bench/growth.py table growth.json --embed-per-core-s 190 --rows 1e8 --cores 256
 
 `measure` does on one core, a task after the other, what Ray's workers and the process that hands out their tasks do,
-and times both by stage. `table` lays a power of the rows through each stage's seconds and continues it: stages of
-workers are divided by the cores, those of the one process that plans and merges are not. Prompts embedded a second and
-core come from `scripts/bench/sentences.py`. Nothing that large was run: the table says what was measured, and what the
-exponent is, beside every figure that is not.
+and times both by stage. `table` also takes what `scripts/bench/dedup.py` writes: the processor seconds of the
+approximate way are one stage of workers then. It lays a power of the rows through each stage's seconds and continues
+it: stages of workers are divided by the cores, those of the one process that plans and merges are not. Prompts embedded
+a second and core come from `scripts/bench/sentences.py`. Nothing that large was run: the table says what was measured,
+and what the exponent is, beside every figure that is not.
 """
 
 from __future__ import annotations
@@ -26,8 +27,12 @@ from typing import Any
 import numpy as np
 
 PARTS = 8
-EXPECTED = {"gather, plan and merge (one process)": 1.0, "look": 1.5, "pair_cells": 1.5}  # of the algorithm
-NAMES = {"look": "nearest cells of each row (workers)", "pair_cells": "near pairs of each cell (workers)"}
+DRIVER = "gather, plan and merge (one process)"
+WORKERS = {  # stage -> its line in the table
+    "look": "nearest cells of each row (workers)",
+    "pair_cells": "near pairs of each cell (workers)",
+    "cells": "near-duplicates by cells (workers)",
+}
 
 
 def measure(embeddings: Path, rows: Sequence[int], threshold: float) -> dict[str, Any]:
@@ -63,7 +68,7 @@ def measure(embeddings: Path, rows: Sequence[int], threshold: float) -> dict[str
             "rows": count,
             "survivors": int(found.keep.sum()),
             "recall": found.recall,
-            "seconds": {"gather, plan and merge (one process)": driver, **seconds},
+            "seconds": {DRIVER: driver, **seconds},
             "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
         }
         print(json.dumps(line), file=sys.stderr)
@@ -75,6 +80,16 @@ def measure(embeddings: Path, rows: Sequence[int], threshold: float) -> dict[str
         "threshold": threshold,
         "lines": lines,
     }
+
+
+def of_bench(written: dict[str, Any]) -> dict[str, Any]:
+    """What `scripts/bench/dedup.py` wrote as `measure` would have: one stage, in processor seconds."""
+    runs = {run["rows"]: run for run in written["runs"] if run["way"] == "approximate"}
+    lines = [
+        {"rows": rows, "seconds": {"cells": run["cpu_s"]}, "peak_gb": run["peak_gb"]}
+        for rows, run in sorted(runs.items())
+    ]
+    return {"dimensions": 384, "lines": lines}
 
 
 def exponent_of(rows: Sequence[float], seconds: Sequence[float]) -> float:
@@ -90,15 +105,16 @@ def table(measured: dict[str, Any], wanted: float, cores: int, embed_per_core_s:
     embed_s = wanted / embed_per_core_s
     whole = embed_s / cores
     yield _line("embeddings (workers)", rows[-1] / embed_per_core_s, "n", embed_s, embed_s / cores)
-    for stage, least in EXPECTED.items():
+    for stage in measured["lines"][-1]["seconds"]:
+        least = 1.5 if stage in WORKERS else 1.0  # rows times the square root of the rows; rows
         seconds = [line["seconds"][stage] for line in measured["lines"]]
         measured_exponent = exponent_of(rows, seconds)
         exponent = max(measured_exponent, least)  # small numbers of rows flatter; what the algorithm does is the least
         alone = seconds[-1] * (wanted / rows[-1]) ** exponent
-        spread = alone / cores if stage in NAMES else alone
+        spread = alone / cores if stage in WORKERS else alone
         whole += spread
         grows = f"n^{exponent:.2f}" + (f" (measured {measured_exponent:.2f})" if measured_exponent < least else "")
-        yield _line(NAMES.get(stage, stage), seconds[-1], grows, alone, spread)
+        yield _line(WORKERS.get(stage, stage), seconds[-1], grows, alone, spread)
     yield f"| together | | | | {_time(whole)} |"
     peaks = [line["peak_gb"] for line in measured["lines"]]
     per_row = (peaks[-1] - peaks[0]) / (rows[-1] - rows[0]) * 2**30
@@ -139,6 +155,7 @@ def main() -> None:
         print(json.dumps(measure(options.embeddings, options.rows, options.threshold), indent=1))
         return
     measured = json.loads(options.measured.read_text())
+    measured = of_bench(measured) if "runs" in measured else measured
     print("\n".join(table(measured, options.rows, options.cores, options.embed_per_core_s)))
 
 
