@@ -135,7 +135,7 @@ def _enough(sample: Rows, centres: Rows, threshold: float, pool: Executor) -> tu
     home = nearest_cells(centres, sample, 1, 0.0, pool)[:, 0]
     one, other = _distance(sample, centres, i, home[j]), _distance(sample, centres, j, home[i])
     nearer = one[1] <= other[1]  # one of the two finding the other is enough
-    ranks, gaps = (np.sort(np.where(nearer, a, b)) for a, b in zip(one, other, strict=True))
+    ranks, gaps = np.sort(np.where(nearer, one[0], other[0])), np.sort(np.minimum(one[1], other[1]))
     last = min(len(i) - 1, int(len(i) * (1 - _MISSED)))
     return int(np.clip(2 * (ranks[last] + 1), _FEWEST, _MOST)), float(1.35 * gaps[last] + 0.01)
 

@@ -58,7 +58,7 @@ def curve(rows: Rows, thresholds: Sequence[float], pool: Executor) -> Curve:
         columns = np.flatnonzero(alive[:, :start].any(0))  # what survives at some threshold
         side = Side.of(table, places)
         tiles = [(side, c) for c in Side.of(table, columns).tiles(TILE[1])]
-        for pairs in pool.map(lambda tile: likely(*tile, levels[0]), tiles):
+        for pairs in pool.map(lambda tile: likely(tile[0], tile[1], levels[0]), tiles):
             _removed(rows, pairs, levels, alive)
         _within(rows, likely(side, side, levels[0]), levels, alive)
     return Curve(len(rows), levels, tuple(int(row.sum()) for row in alive))

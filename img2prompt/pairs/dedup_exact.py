@@ -54,7 +54,7 @@ MakeFinder = Callable[[Rows, Rows, float], Finder]  # of rows (N,D), columns (M,
 @contextlib.contextmanager
 def workers(threads: int) -> Iterator[Executor]:
     """Threads that each multiply on a single one, so that none waits for another after every small product."""
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(threads) as pool:
         yield pool

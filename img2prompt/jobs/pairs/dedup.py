@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Literal
 
 from img2prompt.errors import ConfigError
 from img2prompt.jobs.options import number
@@ -65,7 +66,9 @@ def dedup(options: argparse.Namespace) -> int:
     if options.ray and (options.exact or options.curve):
         raise ConfigError("--ray compares rows of neighbouring cells; leave --exact and --curve to a run without it")
     columns = {"prompt": options.prompt_column, "id": options.id_column}
-    method = "exact" if options.exact else "approximate" if options.approximate or options.ray else "auto"
+    method: Literal["auto", "exact", "approximate"] = "exact" if options.exact else "auto"
+    if options.approximate or options.ray:
+        method = "approximate"
     cluster = Cluster(options.ray, options.threads or None, timeout_s=options.ray_timeout) if options.ray else None
     plan = Plan(
         threshold=options.threshold,

@@ -39,8 +39,8 @@ def gpu_index(device: int, dimensions: int) -> Any:
     settings = faiss.GpuIndexFlatConfig()
     settings.device, settings.useFloat16 = device, True
     resources = faiss.StandardGpuResources()
-    index = faiss.GpuIndexFlatIP(resources, dimensions, settings)
-    index.resources_of_python = resources  # freed with the index, not before
+    index: Any = faiss.GpuIndexFlatIP(resources, dimensions, settings)
+    index.referenced_objects = [resources]  # freed with the index, not before
     return index
 
 
