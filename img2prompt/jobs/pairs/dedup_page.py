@@ -26,12 +26,13 @@ NAMES = {  # fact -> its name on the page; what is not here is called by its own
     "sources": "sources",
     "against": "against",
     "seconds": "time",
-    "settings": "settings",
-    "versions": "versions",
+    "near_others": "of these near those",
+    "left_out": "left out",
 }
+FOLDED = ("settings", "versions")  # facts that few want to read
 _PARTS = re.compile(r"\s+|\S+")
 _WORD = re.compile(r"\w+")
-IN_HEADLINE = ("rows", "survivors")
+IN_HEADLINE = ("rows", "survivors", "removed")
 
 
 def dedup_page(report: Mapping[str, Any], groups: Sequence[Group]) -> str:
@@ -121,10 +122,10 @@ def _how(known: Mapping[str, Any]) -> Section:
     shown.pop("recall_pairs", None)
     if isinstance(shown.get("seconds"), int | float):
         shown["seconds"] = f"{shown['seconds']:,.1f} s"
-    settled = {
-        NAMES.get(name, name.replace("_", " ")): value for name, value in shown.items() if value not in (None, [])
-    }
-    return Section("How", facts(settled))
+    folded = {name: shown.pop(name) for name in FOLDED if shown.get(name)}
+    settled = {NAMES.get(n, n.replace("_", " ")): value for n, value in shown.items() if value not in (None, [], {}, 0)}
+    more = Markup('<details class="data"><summary>settings and versions</summary>{}</details>').format(facts(folded))
+    return Section("How", facts(settled) + more if folded else facts(settled))
 
 
 def _groups(report: Mapping[str, Any], groups: Sequence[Group]) -> Section | None:
@@ -191,4 +192,5 @@ def _folded(text: str) -> list[str]:
 
 
 def _where(source: str | None, name: str | None, row: int) -> str:
-    return ", ".join(part for part in (source, name if name is not None else f"row {row:,}") if part)
+    name = f"row {row:,}" if name is None else name
+    return name if not source or name.startswith(source) else f"{source}, {name}"
