@@ -113,7 +113,7 @@ class TrainingCLI(LightningCLI):
 
     def write_config(self, root: Path) -> None:
         """The resolved configuration, which is a recipe again."""
-        self.parser.save(self.config, root / "config.yaml", skip_check=True, overwrite=True, multifile=False)
+        self.parser.save(self.config, root / "config.yaml", skip_validation=True, overwrite=True, multifile=False)
 
 
 def _replacing(arguments: Sequence[str]) -> Iterator[str]:
