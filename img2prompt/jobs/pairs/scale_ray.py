@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
@@ -110,6 +111,8 @@ class _Session(threading.Thread):
         """Returns when it has ended, or takes longer: then it is left to itself."""
         self._over.set()
         self.join(limit_s)
+        if self.is_alive():
+            atexit.unregister(self._end)  # Ray would wait for it again when the process ends
 
 
 def _hush() -> None:
