@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_pairs import SUBJECTS, write_csv, write_parquet
+from tiny_pairs import SUBJECTS, png, write_csv, write_parquet
 
 from img2prompt.cli import main
 from img2prompt.errors import MissingExtra
 from img2prompt.models import sentence
-from img2prompt.pairs.shards import read_shards
+from img2prompt.pairs.shards import ShardPlan, read_shards, write_shards
 
 WAYS = ("{}", "{}.", "A photo of {}", "{}, highly detailed", "{}, oil painting", "{} at night")
 
@@ -94,7 +94,14 @@ def test_every_row_gets_a_side_and_none_gives_another_away(tmp_path: Path, capsy
     for pair in facts["benchmarks"]:
         assert pair["rows"] == 2
         assert pair["same_text"] == pair["counts"]["0.99"] == int(pair["near"] == boat)
-    for said in ("120 rows in", "one.txt", "two", "test near validation", "bench.csv near train"):
+    for said in (
+        "120 rows in",
+        f"--only-against --against {benchmark}",
+        "one.txt",
+        "two",
+        "test near validation",
+        "bench.csv near train",
+    ):
         assert said in out
     assert "written: " in err
     assert not list((tmp_path / "out").glob("clusters*"))
@@ -165,6 +172,17 @@ def test_captions_of_one_picture_share_a_side(tmp_path: Path) -> None:
     table = tmp_path / "captions.csv"
     table.write_text("\n".join(["image,caption", *(f"{place // 5}.jpg,{text}" for place, text in enumerate(SUBJECTS))]))
     assert run(table, tmp_path / "out", "--validation", 0.3, "--test", 0.3, "--tolerance", 0) == 0
+    got = [row["side"] for row in assigned(tmp_path / "out")]
+    assert all(len(set(got[first : first + 5])) == 1 for first in range(0, 20, 5))
+    assert len(set(got)) == 3
+
+
+def test_captions_of_one_picture_inside_shards_share_a_side(tmp_path: Path) -> None:
+    def rows(wanted: range) -> list[dict[str, Any]]:
+        return [{"id": f"row-{i}", "image": png(i // 5), "prompt": SUBJECTS[i]} for i in wanted]
+
+    write_shards(tmp_path / "one", ShardPlan(20, ("id", "image", "prompt"), rows_per_shard=7), rows)
+    assert run(tmp_path / "one", tmp_path / "out", "--validation", 0.3, "--test", 0.3, "--tolerance", 0) == 0
     got = [row["side"] for row in assigned(tmp_path / "out")]
     assert all(len(set(got[first : first + 5])) == 1 for first in range(0, 20, 5))
     assert len(set(got)) == 3

@@ -12,6 +12,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import os
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,7 +32,9 @@ from img2prompt.pairs.texts import is_text, read_lines
 
 Row = dict[str, Any]
 
+HASHED = "blake2b:"  # begins the name of a picture that lies inside a shard
 _BATCH_ROWS = 4096  # of a parquet file
+_BATCH_PICTURES = 64
 _KNOWN = ("prompt", "id", "image", "source")
 
 
@@ -43,7 +47,7 @@ class PromptRow:
         file: the file or folder that was read.
         number: of the row there, from 0.
         id: the row's own, or None.
-        image: path or URL of its picture as the source writes it, or None.
+        image: path or URL of its picture as the source writes it, `HASHED` and a hash of its bytes, or None.
         source: what our shards say of the row's origin; of other files, `file`.
         extra: the columns that were asked for; None where the row has no value.
     """
@@ -62,6 +66,7 @@ def read_prompts(
     columns: Mapping[str, str] | None = None,
     *,
     extra: Sequence[str] = (),
+    pictures: bool = False,
     skips: Skips,
 ) -> Iterator[PromptRow]:
     """The prompts of a source, row by row; memory does not grow with it.
@@ -70,6 +75,7 @@ def read_prompts(
         source: a file or folder, see the table above.
         columns: the source's names of `prompt`, `id`, `image` and `source`, where they are not found by themselves.
         extra: other columns that are wanted, by the source's names.
+        pictures: name the pictures inside our shards by their bytes, which have to be read for it.
         skips: counts the rows that have no prompt or cannot be read.
 
     Raises:
@@ -77,7 +83,7 @@ def read_prompts(
     """
     place = os.fspath(source)
     try:
-        unnamed, ours = _rows(source, columns or {}, skips)
+        unnamed, ours = _rows(source, columns or {}, skips, pictures)
         found, rows = peek(unnamed)
         if not found:
             raise DataError(f"{place}: no rows")
@@ -100,14 +106,14 @@ def read_prompts(
 
 
 def _rows(
-    source: str | os.PathLike[str], given: Mapping[str, str], skips: Skips
+    source: str | os.PathLike[str], given: Mapping[str, str], skips: Skips, pictures: bool
 ) -> tuple[Iterator[Row], frozenset[str]]:
     """The rows of a source, and which of their columns have our names whatever the source calls them."""
     path = Path(source)
     if hub_name(source) is None and not path.exists():
         raise DataError(f"{path}: no such file or folder")
     if is_shards(path):
-        return _read_shards(path, skips), frozenset({"source"} - given.keys())
+        return _read_shards(path, skips, pictures), frozenset({"source"} - given.keys())
     tables = (path / name for name in TABLES_OF_FOLDERS) if path.is_dir() else [path]
     table = next((table for table in tables if table.exists()), path)
     reader = READERS_OF_TEXT.get(Path(table.name.removesuffix(".gz")).suffix.lower())
@@ -165,10 +171,26 @@ def _read_txt(path: Path, skips: Skips) -> Iterator[Row]:
             yield {"prompt": line}
 
 
-def _read_shards(folder: Path, skips: Skips) -> Iterator[Row]:
+def _read_shards(folder: Path, skips: Skips, pictures: bool) -> Iterator[Row]:
     for shard in read_manifest(folder)["shards"]:
-        check_shard(folder / shard["file"], shard, verify=False)
-        yield from _read_parquet(folder / shard["file"], skips)
+        path = folder / shard["file"]
+        check_shard(path, shard, verify=False)
+        rows = _read_parquet(path, skips)
+        yield from (row | {"image": key} for row, key in zip(rows, _hashes(path), strict=True)) if pictures else rows
+
+
+def _hashes(path: Path) -> Iterator[str | None]:
+    """What tells the pictures of a shard from others."""
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        if "image" not in file.schema_arrow.names:
+            yield from itertools.repeat(None, file.metadata.num_rows)
+            return
+        for batch in file.iter_batches(_BATCH_PICTURES, columns=["image.bytes"]):
+            for picture in batch.column(0).field("bytes"):
+                data = picture.as_buffer()
+                yield None if data is None else HASHED + hashlib.blake2b(data, digest_size=16).hexdigest()
 
 
 def _read_parquet(path: Path, skips: Skips) -> Iterator[Row]:

@@ -23,7 +23,7 @@ from img2prompt.pairs.clustering import clusters, joined
 from img2prompt.pairs.fetch import is_url
 from img2prompt.pairs.manifest import claim
 from img2prompt.pairs.pinning import ASSIGNMENT, Pins, name_of, read_pins, settled, write_assignment
-from img2prompt.pairs.prompts import PromptRow, folded, read_prompts
+from img2prompt.pairs.prompts import HASHED, PromptRow, folded, read_prompts
 from img2prompt.pairs.skips import Skips
 from img2prompt.pairs.split import SplitSettings, divide
 from img2prompt.progress import track
@@ -95,7 +95,9 @@ def read_material(
     """
     skips = Skips()
     extra = () if group is None else (group,)
-    found = (row for source in sources for row in read_prompts(source, columns, extra=extra, skips=skips))
+    found = (
+        row for source in sources for row in read_prompts(source, columns, extra=extra, pictures=True, skips=skips)
+    )
     rows = list(track(found, unit="prompt", label="read"))
     if len(rows) < 2:
         raise DataError(f"{', '.join(sources)}: rows with a prompt: {len(rows)}; nothing to divide")
@@ -233,4 +235,4 @@ def _place(row: PromptRow) -> str:
     """What tells the row's picture from others: tables give paths from where they lie."""
     image = str(row.image)
     folder = row.file if Path(row.file).is_dir() else str(Path(row.file).parent)
-    return image if is_url(image) else os.path.normpath(os.path.join(folder, image))  # noqa: PTH118
+    return image if is_url(image) or image.startswith(HASHED) else os.path.normpath(os.path.join(folder, image))  # noqa: PTH118

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -150,6 +151,10 @@ def report_lines(report: Mapping[str, Any]) -> Iterator[str]:
         if report.get(key):
             yield ""
             yield from _leak_lines(title, report[key])
+    near = [c for c in report.get("benchmarks", ()) if c["counts"][f"{report['config']['threshold']:g}"]]
+    if near:
+        files = " ".join(shlex.quote(file) for file in dict.fromkeys(c["of"] for c in near))
+        yield f"  to remove what is near: img2prompt pairs dedup SOURCE... OUT --only-against --against {files}"
 
 
 def _leak_lines(title: str, compared: Sequence[Mapping[str, Any]]) -> Iterator[str]:
