@@ -14,6 +14,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {  # extra -> the modules it brings
     "mlflow": ("mlflow",),
     "diffusion": ("diffusers", "accelerate"),
     "scale": ("ray",),
+    "language": ("py3langid",),
 }
 
 
