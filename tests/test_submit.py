@@ -435,7 +435,7 @@ def test_only_a_few_pictures_are_in_memory(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kill -9")
-def test_a_killed_run_goes_on(tmp_path: Path, model: Path) -> None:
+def test_a_killed_run_goes_on(tmp_path: Path, model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pictures, output, whole = tmp_path / "pictures", tmp_path / "s.csv", tmp_path / "whole.csv"
     pictures.mkdir()
     for i in range(80):
@@ -453,9 +453,9 @@ def test_a_killed_run_goes_on(tmp_path: Path, model: Path) -> None:
     assert 8 <= done < 80 and not output.exists()
     words = ["submit", str(pictures), "--preset", str(model), "--batch-size", "2"]
     assert main([*words, "--output", str(whole)]) == 0
-    again = subprocess.run([*command, "--output", output], capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
-    assert f"80 pictures, 30720 rows, {done} of them from an earlier run" in again.stderr
+    capsys.readouterr()
+    assert main([*words, "--output", str(output)]) == 0
+    assert f"80 pictures, 30720 rows, {done} of them from an earlier run" in capsys.readouterr().err
     assert not partial.exists()
     np.testing.assert_allclose(values_of(output), values_of(whole), atol=1e-5)
 
