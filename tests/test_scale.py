@@ -124,3 +124,13 @@ def test_what_is_no_address_is_refused(address, tmp_path):
 def test_an_address_where_nobody_listens_is_said_at_once(tmp_path):
     with pytest.raises(ClusterError, match=r"127.0.0.1:1: no Ray head node answers .*ray start --head"):
         list(run_many(print, [1], cluster=Cluster("127.0.0.1:1"), folder=tmp_path))
+
+
+def test_an_end_that_never_comes_does_not_keep_the_process(tmp_path):
+    program = (
+        "import atexit, time; from img2prompt.jobs.pairs.scale_ray import _Session;"
+        "atexit.register(time.sleep, 60); s = _Session(lambda: None, lambda: time.sleep(60));"
+        "s.begin(5); s.end(0.2); print('said')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (2, "said\n")
