@@ -87,7 +87,7 @@ def leakage_report(
     benchmarks: Benchmarks,
 ) -> dict[str, Any]:
     """How near the sides come to each other and to the benchmarks, as plain data."""
-    texts = {side: [prompts[row] for row in np.flatnonzero(sides == side)] for side in range(len(SIDES))}
+    texts = {side: [prompts[row] for row in np.flatnonzero(sides == side).tolist()] for side in range(len(SIDES))}
     filled = [side for side in texts if texts[side]]
     between = [
         {
