@@ -9,7 +9,6 @@ import os
 import pickle
 import queue
 import socket
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -47,8 +46,8 @@ def connected(cluster: Cluster) -> Iterator[None]:
     local = cluster.address == LOCAL
     for name, value in {**ENVIRONMENT, **(LOOPBACK if local else {})}.items():
         os.environ.setdefault(name, value)  # before Ray is imported, which is when it looks
-    ray: Any = need("ray", "scale")
     need("ray.data", "scale")
+    ray: Any = need("ray", "scale")
     if ray.is_initialized():
         yield
         return
@@ -118,8 +117,7 @@ class _Session(threading.Thread):
 
 def _leave() -> None:
     """Ends the process as a failed command; what was said has been said."""
-    sys.stdout.flush()
-    sys.stderr.flush()
+    print(end="", flush=True)
     os._exit(2)
 
 
@@ -142,7 +140,7 @@ def answers(
     from ray.data import ActorPoolStrategy
 
     rows = [{"number": number, "task": pickle.dumps(task)} for number, task in enumerate(tasks)]
-    dataset = ray.data.from_items(rows, override_num_blocks=len(rows))  # a block a task: what a kill loses
+    dataset: Any = ray.data.from_items(rows, override_num_blocks=len(rows))  # a block a task: what a kill loses
     dataset.context.enable_progress_bars = False
     if hasattr(dataset.context, "execution_no_progress_timeout_s"):  # since 2.60; ours is the one that counts
         dataset.context.execution_no_progress_timeout_s = -1
@@ -248,5 +246,4 @@ def _spare_cpus() -> int:
 
 
 def _line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
