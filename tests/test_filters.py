@@ -48,7 +48,12 @@ CASES: dict[str, tuple[str, list[str], list[str]]] = {
     ),
     "language": (
         "en",
-        ["a taxi", "trending on artstation, 8k", "art by greg rutkowski and alphonse mucha", "a dog runs through the snow"],
+        [
+            "a taxi",
+            "trending on artstation, 8k",
+            "art by greg rutkowski and alphonse mucha",
+            "a dog runs through the snow",
+        ],
         ["Ein Hund läuft über die Wiese", "un chien rouge dans la neige", "кошка на крыше", "一只红色的狗在雪地里"],
     ),
     "tokens": ("8", ["a red fox in snow", "fox"], ["a red fox sits in the deep snow", "犬" * 8]),

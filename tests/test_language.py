@@ -20,6 +20,7 @@ from img2prompt.models.language_making import new_chat_model, new_chat_tokenizer
 from img2prompt.pairs.storybook.describe import describe
 from img2prompt.pairs.storybook.drift import kept_share, lost_facts, made_up
 from img2prompt.pairs.storybook.scene import sample_scene
+from img2prompt.training.upsampler import UpsamplerTraining
 
 CONFIG = {
     "hidden_size": 32,
@@ -147,20 +148,30 @@ def recipe(tmp: Path, data: Path, **trainer: Any) -> list[str]:
     return ["train", "upsampler", "--config", str(tmp / "recipe.yaml")]
 
 
-def test_an_upsampler_trains_resumes_and_loads(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def power_cut(module: UpsamplerTraining, total: torch.Tensor, losses: object, number: int) -> None:
+    """Ends a run after its checkpoint at step 3."""
+    if number == 4:
+        raise InterruptedError
+
+
+def test_an_upsampler_trains_resumes_and_loads(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     for folder in (whole, parts):
         folder.mkdir()
     assert main(recipe(whole, data, val_check_interval=3)) == 0
-    losses = logged(whole / "run", "train/loss")
+    losses = {step: float(loss) for step, loss in logged(whole / "run", "train/loss").items()}
     assert set(losses) == set(range(6)) and losses[5] < losses[0]
     assert len(logged(whole / "run", "val/facts_kept")) == 2
     answer = load_chat_model(whole / "run" / "last").answer_many([chat("a cat")], Sampling(max_tokens=5), [0])[0]
     assert answer.tokens <= 5
     assert json.loads((whole / "run" / "last" / "config.json").read_text())["model_type"] == "llama"
-    assert main(recipe(parts, data, max_steps=3)) == 0
+    with monkeypatch.context() as patched, pytest.raises(InterruptedError):
+        patched.setattr(UpsamplerTraining, "check", power_cut)
+        main(recipe(parts, data))
     assert main([*recipe(parts, data), "--resume"]) == 0
-    again = logged(parts / "run", "train/loss")
+    again = {step: float(loss) for step, loss in logged(parts / "run", "train/loss").items()}
     assert again == pytest.approx(losses, abs=1e-5), "a resumed run sees the same batches"
     capsys.readouterr()
     assert main([*recipe(tmp_path, data), "--data.source.long=storys"]) == 2

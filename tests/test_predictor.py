@@ -163,7 +163,7 @@ def test_errors_are_the_users(predictor: Predictor, tmp_path: Path) -> None:
 def test_the_captioner_takes_the_precision_that_is_asked_for(predictor: Predictor, precision: str) -> None:
     other = Predictor.from_preset(predictor.located.source, device="cpu", precision=precision)
     other.predict(png(1))
-    weights = next(other.captioner.model.parameters())
+    weights = next(other.captioner.loaded.model.parameters())
     assert str(weights.dtype) == f"torch.{precision}"
 
 
