@@ -13,12 +13,18 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from img2prompt.errors import DataError
-from img2prompt.pairs import dedup, dedup_cells, dedup_centres, dedup_curve, dedup_exact, dedup_screen, dedup_sweep
-from img2prompt.pairs.cosines import copies, cosines_of, margin, unit_rows
+from img2prompt.pairs import dedup
 from img2prompt.pairs.dedup import DedupSettings, Duplicates, against, find_duplicates, ranked, survivor_curve
-from img2prompt.pairs.dedup_cells import CellPairs, Members, cell_pairs, merged
-from img2prompt.pairs.dedup_centres import near_pairs, nearest_cells, plan_cells, recall_of
-from img2prompt.pairs.dedup_screen import Screen, Side, fit_screen, likely
+from img2prompt.pairs.near import cells as dedup_cells
+from img2prompt.pairs.near import centres as dedup_centres
+from img2prompt.pairs.near import curve as dedup_curve
+from img2prompt.pairs.near import exact as dedup_exact
+from img2prompt.pairs.near import screen as dedup_screen
+from img2prompt.pairs.near import sweep as dedup_sweep
+from img2prompt.pairs.near.cells import CellPairs, Members, cell_pairs, merged
+from img2prompt.pairs.near.centres import near_pairs, nearest_cells, plan_cells, recall_of
+from img2prompt.pairs.near.cosines import copies, cosines_of, margin, unit_rows
+from img2prompt.pairs.near.screen import Screen, Side, fit_screen, likely
 
 EXACT = DedupSettings(method="exact", threads=2)
 ALL_CELLS = DedupSettings(method="approximate", probes=10**6, threads=2)  # every cell is looked into: nothing is missed

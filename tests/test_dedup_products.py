@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from img2prompt.jobs.pairs import products, products_faiss
 from img2prompt.jobs.pairs.products import ERRORS, TorchFinder, finder_for
 from img2prompt.jobs.pairs.products_faiss import FaissFinder
-from img2prompt.pairs.cosines import unit_rows
 from img2prompt.pairs.dedup import DedupSettings, against, find_duplicates
+from img2prompt.pairs.near.cosines import unit_rows
 
 
 def grouped(seed: int, rows: int, dimensions: int, noise: float) -> NDArray[np.float32]:

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from img2prompt.errors import ConfigError
-from img2prompt.pairs.clip_tokens import count_tokens
 from img2prompt.pairs.filters import FILTERS, OFF, build, count_words, letter_share, settings_of
-from img2prompt.pairs.normalising import normalise
+from img2prompt.pairs.making.clip_tokens import count_tokens
+from img2prompt.pairs.making.normalising import normalise
 
 PROMPTS = Path(__file__).parents[2] / "shared" / "data" / "prompts" / "prompts_176k.jsonl.gz"
 ALL_SCRIPTS = (

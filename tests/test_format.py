@@ -26,15 +26,15 @@ from tiny_formats import COUNT, finished, hashes, picture_file, plan, write_tabl
 from img2prompt.cli import main
 from img2prompt.errors import ConfigError, DataError, ImageError, OutputError
 from img2prompt.pairs.filters import settings_of
-from img2prompt.pairs.format_run import FormatPlan, format_pairs
-from img2prompt.pairs.formatting import FormatSettings, Formatter, content_id, encode, shrink
 from img2prompt.pairs.images import Limits, open_image
+from img2prompt.pairs.making.format_run import FormatPlan, format_pairs
+from img2prompt.pairs.making.formatting import FormatSettings, Formatter, content_id, encode, shrink
+from img2prompt.pairs.making.repeats import find_repeats
+from img2prompt.pairs.making.worker import ShardTask, ShardWorker, TaskReport, run_task, standing
 from img2prompt.pairs.manifest import read_manifest
 from img2prompt.pairs.pool import in_processes
-from img2prompt.pairs.repeats import find_repeats
 from img2prompt.pairs.shards import read_shards
 from img2prompt.pairs.skips import Skips
-from img2prompt.pairs.worker import ShardTask, ShardWorker, TaskReport, run_task, standing
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
@@ -291,7 +291,7 @@ def test_a_task_is_done_once_and_by_anyone(table: Path, tmp_path: Path) -> None:
 
 
 def test_a_worker_reads_a_source_once(table: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from img2prompt.pairs import worker as module
+    from img2prompt.pairs.making import worker as module
 
     opened: list[str] = []
     stream = module.stream_rows

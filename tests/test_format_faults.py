@@ -18,7 +18,7 @@ import pytest
 from tiny_formats import finished, hashes, plan, write_table
 
 from img2prompt.errors import DataError, OutputError
-from img2prompt.pairs.format_run import format_pairs
+from img2prompt.pairs.making.format_run import format_pairs
 from img2prompt.pairs.shards import read_shards
 
 ROWS = 700  # enough that a run lasts longer than the moments at which it is killed

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from tiny_pairs import is_picture, png
 
 from img2prompt.errors import DataError
-from img2prompt.pairs import hub_sets
-from img2prompt.pairs.hub_sets import HubName, hub_name
+from img2prompt.pairs.formats import hub_sets
+from img2prompt.pairs.formats.hub_sets import HubName, hub_name
 from img2prompt.pairs.images import open_image
 from img2prompt.pairs.skips import LISTED, Skips
 from img2prompt.pairs.sources import FORMATS, find_format, open_pairs, stream_rows

@@ -22,11 +22,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from img2prompt.errors import DataError, MissingExtra, OutputError
-from img2prompt.pairs.json_stream import WINDOW, json_items
+from img2prompt.pairs.formats.json_stream import WINDOW, json_items
+from img2prompt.pairs.formats.texts import decode_text, is_text
+from img2prompt.pairs.formats.url_tables import download, shell_line, url_table
 from img2prompt.pairs.skips import Skips
 from img2prompt.pairs.sources import open_pairs, stream_rows
-from img2prompt.pairs.texts import decode_text, is_text
-from img2prompt.pairs.url_tables import download, shell_line, url_table
 
 SCRIPTS = [
     "plain",

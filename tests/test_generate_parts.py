@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from img2prompt.errors import ConfigError, DataError
+from img2prompt.pairs.embedded.values import clean
 from img2prompt.pairs.metadata import read_prompt
 from img2prompt.pairs.orders import orders_of, seed_of
 from img2prompt.pairs.parameters import parameters_text, png_bytes
@@ -21,7 +22,6 @@ from img2prompt.pairs.storybook.imagine import StorybookGenerator, imagine
 from img2prompt.pairs.storybook.layout import layout
 from img2prompt.pairs.storybook.parse import Facts, ObjectFacts, facts_of, parse
 from img2prompt.pairs.storybook.scene import check, sample_scene
-from img2prompt.pairs.values import clean
 from img2prompt.results import EmbeddedPrompt, Failed, Generated
 
 IMAGE = Image.new("RGB", (4, 4), (9, 99, 199))

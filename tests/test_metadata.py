@@ -22,10 +22,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from img2prompt.errors import ImageEmpty, ImageIsDirectory, ImageNotFound, NotAnImage
-from img2prompt.pairs.exif import decode_comment
-from img2prompt.pairs.fields import Fields, read_fields
-from img2prompt.pairs.generators.a1111 import split_infotext, split_settings
-from img2prompt.pairs.generators.comfyui import read_comfyui
+from img2prompt.pairs.embedded.exif import decode_comment
+from img2prompt.pairs.embedded.fields import Fields, read_fields
+from img2prompt.pairs.embedded.generators.a1111 import split_infotext, split_settings
+from img2prompt.pairs.embedded.generators.comfyui import read_comfyui
 from img2prompt.pairs.metadata import read_prompt
 from img2prompt.results import EmbeddedPrompt
 

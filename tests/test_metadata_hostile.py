@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from test_metadata import GENERATED, INFOTEXT, _raw_text_chunk, _save, exif_of, picture, png, stealth, utf16, xmp
 
 from img2prompt.errors import Img2PromptError, MetadataError
+from img2prompt.pairs.embedded.values import clean, parse_json, real, whole
 from img2prompt.pairs.metadata import read_prompt
-from img2prompt.pairs.values import clean, parse_json, real, whole
 
 
 def node(kind: str, **inputs: object) -> dict[str, object]:

@@ -15,8 +15,8 @@ from typing import Any
 from PIL import Image
 
 from img2prompt.pairs.filters import settings_of
-from img2prompt.pairs.format_run import FormatPlan, format_pairs
-from img2prompt.pairs.formatting import FormatSettings
+from img2prompt.pairs.making.format_run import FormatPlan, format_pairs
+from img2prompt.pairs.making.formatting import FormatSettings
 from img2prompt.pairs.pool import in_processes
 
 COUNT = 60  # rows of the table

@@ -233,7 +233,7 @@ def _place(options: argparse.Namespace) -> Any:
 
 
 def _lines(name: str, found: Sequence[Neighbour], as_json: bool, single: bool) -> Iterator[str]:
-    from img2prompt.pairs.values import clean
+    from img2prompt.pairs.embedded.values import clean
 
     if as_json:
         yield json.dumps({"source": name, "nearest": [asdict(n) for n in found]}, ensure_ascii=False)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from img2prompt.pairs.cosines import copies, cosines_of, unit_rows
-from img2prompt.pairs.dedup_exact import screened
-from img2prompt.pairs.dedup_screen import Side, likely
+from img2prompt.pairs.near.cosines import copies, cosines_of, unit_rows
+from img2prompt.pairs.near.exact import screened
+from img2prompt.pairs.near.screen import Side, likely
 
 BLOCK = 2048  # rows of a tile; a tile of float32 is 16 MiB
 _PAIRS_AT_ONCE = 2**15  # pairs that are decided before groups are joined again
@@ -20,7 +20,7 @@ MARGIN = 1e-5  # what float32 may be off by in a product of unit vectors, many t
 def clusters(emb: ArrayLike, threshold: float = 0.9) -> NDArray[np.int64]:
     """Groups of near-duplicates: the connected components of "cosine >= threshold".
 
-    Exact: cosines that decide are float64. Most pairs are ruled out by the bound of `dedup_screen`. Memory is bounded
+    Exact: cosines that decide are float64. Most pairs are ruled out by the bound of `near.screen`. Memory is bounded
     whatever the number of near-duplicates.
 
     Args:

@@ -21,8 +21,8 @@ from PIL import (  # importing a plugin registers its format; no plugin here sta
 )
 
 from img2prompt.errors import ImageEmpty, ImageError, ImageTooLarge, ImageTruncated, NotAnImage
+from img2prompt.pairs.embedded.slimming import TooManyParts, scan_count, slim_jpeg, slim_png
 from img2prompt.pairs.pixels import to_rgb
-from img2prompt.pairs.slimming import TooManyParts, scan_count, slim_jpeg, slim_png
 from img2prompt.pairs.sniffing import declared_sizes, describe, ends_early, is_text, tag_count
 
 _PLUGINS = (

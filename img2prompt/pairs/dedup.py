@@ -26,11 +26,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from img2prompt.pairs import dedup_exact
-from img2prompt.pairs.cosines import Rows, copies, unit_rows
-from img2prompt.pairs.dedup_curve import THRESHOLDS, Curve, curve
-from img2prompt.pairs.dedup_exact import Finder, Found, MakeFinder, ScreenFinder, greedy, workers
-from img2prompt.pairs.dedup_sweep import cell_sweep
+from img2prompt.pairs.near import exact as dedup_exact
+from img2prompt.pairs.near.cosines import Rows, copies, unit_rows
+from img2prompt.pairs.near.curve import THRESHOLDS, Curve, curve
+from img2prompt.pairs.near.exact import Finder, Found, MakeFinder, ScreenFinder, greedy, workers
+from img2prompt.pairs.near.sweep import cell_sweep
 
 logger = logging.getLogger(__name__)
 

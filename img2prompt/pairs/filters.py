@@ -12,7 +12,7 @@ from typing import Any
 
 from img2prompt.errors import ConfigError
 from img2prompt.extras import need
-from img2prompt.pairs.normalising import normalise
+from img2prompt.pairs.making.normalising import normalise
 
 Judge = Callable[[str], str | None]  # a normalised prompt -> None when it stays, else why it goes
 
@@ -154,7 +154,7 @@ def _languages(wanted: list[str]) -> Judge:
 
 
 def _tokens(most: int) -> Judge:
-    from img2prompt.pairs.clip_tokens import count_tokens
+    from img2prompt.pairs.making.clip_tokens import count_tokens
 
     return _within((0, most), measure=count_tokens, unit="tokens")
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from img2prompt.pairs.clustering import BLOCK
-from img2prompt.pairs.cosines import cosines_of, unit_rows
+from img2prompt.pairs.near.cosines import cosines_of, unit_rows
 
 THRESHOLDS = (0.8, 0.9, 0.95, 0.99)
 _WORST = 10  # examples in a report

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from img2prompt.errors import MetadataError
 from img2prompt.pairs.decoding import check_pixels, decode
-from img2prompt.pairs.fields import Fields, read_fields
-from img2prompt.pairs.generators import GENERATORS
+from img2prompt.pairs.embedded.fields import Fields, read_fields
+from img2prompt.pairs.embedded.generators import GENERATORS
+from img2prompt.pairs.embedded.stealth import read_stealth
 from img2prompt.pairs.images import DEFAULT_LIMITS, Limits, Source, name_of, read_bytes
-from img2prompt.pairs.stealth import read_stealth
 from img2prompt.results import EmbeddedPrompt
 
 

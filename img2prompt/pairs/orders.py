@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from img2prompt.pairs.values import clean
+from img2prompt.pairs.embedded.values import clean
 
 SEED_BITS = 53  # whole numbers that JSON readers keep exactly
 

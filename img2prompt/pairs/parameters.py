@@ -17,7 +17,7 @@ from io import BytesIO
 from PIL.Image import Image
 from PIL.PngImagePlugin import PngInfo
 
-from img2prompt.pairs.values import MAX_PROMPT_CHARS, clean
+from img2prompt.pairs.embedded.values import MAX_PROMPT_CHARS, clean
 from img2prompt.results import EmbeddedPrompt
 
 APP = "img2prompt"

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from img2prompt.errors import DataError
 from img2prompt.pairs.atomic import fresh_file
 from img2prompt.pairs.clustering import BLOCK, MARGIN, clusters, joined
-from img2prompt.pairs.cosines import cosines_of, unit_rows
+from img2prompt.pairs.near.cosines import cosines_of, unit_rows
 from img2prompt.pairs.prompts import PromptRow, read_prompts
 from img2prompt.pairs.skips import Skips
 from img2prompt.pairs.split import NO_SIDE, SIDES

@@ -11,11 +11,11 @@ from typing import Any
 from PIL import Image
 
 from img2prompt.errors import ImageError
-from img2prompt.pairs.clip_tokens import CONTEXT_TOKENS, count_tokens
 from img2prompt.pairs.counting import Distinct, Reservoir, TopCounter, quantiles
 from img2prompt.pairs.decoding import measure
 from img2prompt.pairs.fetch import is_url
 from img2prompt.pairs.images import DEFAULT_LIMITS, open_image, read_bytes
+from img2prompt.pairs.making.clip_tokens import CONTEXT_TOKENS, count_tokens
 from img2prompt.pairs.skips import Skips
 from img2prompt.pairs.words import phrases_of, telling, whole_phrases, words_of
 

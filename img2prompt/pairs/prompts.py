@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from img2prompt.errors import DataError
-from img2prompt.pairs.columns import COLUMN_NAMES, peek
-from img2prompt.pairs.hub_sets import hub_name
+from img2prompt.pairs.formats.columns import COLUMN_NAMES, peek
+from img2prompt.pairs.formats.hub_sets import hub_name
+from img2prompt.pairs.formats.tables import READERS, TABLES_OF_FOLDERS, TableReader
+from img2prompt.pairs.formats.texts import is_text, read_lines
 from img2prompt.pairs.manifest import check_shard, read_manifest
 from img2prompt.pairs.skips import Skips
 from img2prompt.pairs.sources import stream_rows
-from img2prompt.pairs.tables import READERS, TABLES_OF_FOLDERS, TableReader
-from img2prompt.pairs.texts import is_text, read_lines
 
 Row = dict[str, Any]
 

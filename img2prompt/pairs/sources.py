@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from img2prompt.errors import DataError
-from img2prompt.pairs.columns import COLUMN_NAMES, OPTIONAL, Row, is_url, match_columns, texts_of
-from img2prompt.pairs.folders import is_shards
-from img2prompt.pairs.formats import FORMATS, Format, find_format
-from img2prompt.pairs.hub_sets import hub_name, hub_rows
-from img2prompt.pairs.row_table import as_dataset
+from img2prompt.pairs.formats.columns import COLUMN_NAMES, OPTIONAL, Row, is_url, match_columns, texts_of
+from img2prompt.pairs.formats.folders import is_shards
+from img2prompt.pairs.formats.hub_sets import hub_name, hub_rows
+from img2prompt.pairs.formats.row_table import as_dataset
+from img2prompt.pairs.formats.rows import FORMATS, Format, find_format
+from img2prompt.pairs.formats.tables import TABLES_OF_FOLDERS
+from img2prompt.pairs.formats.texts import is_text
+from img2prompt.pairs.formats.url_tables import advice
 from img2prompt.pairs.shards import read_shards
 from img2prompt.pairs.skips import Skips
-from img2prompt.pairs.tables import TABLES_OF_FOLDERS
-from img2prompt.pairs.texts import is_text
-from img2prompt.pairs.url_tables import advice
 
 if TYPE_CHECKING:
     import datasets

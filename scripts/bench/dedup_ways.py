@@ -41,9 +41,9 @@ def ours(emb: NDArray[np.float32], options: argparse.Namespace) -> dict[str, Any
 
 def cells(emb: NDArray[np.float32], options: argparse.Namespace) -> NDArray[np.int32]:
     """The cells that the approximate way looks into: the same plan from the same seed."""
-    from img2prompt.pairs.cosines import copies, unit_rows
-    from img2prompt.pairs.dedup_centres import plan_cells
-    from img2prompt.pairs.dedup_sweep import SAMPLE
+    from img2prompt.pairs.near.centres import plan_cells
+    from img2prompt.pairs.near.cosines import copies, unit_rows
+    from img2prompt.pairs.near.sweep import SAMPLE
 
     rows = unit_rows(emb)
     unique = np.flatnonzero(copies(rows) == np.arange(len(rows)))
@@ -55,9 +55,9 @@ def cells(emb: NDArray[np.float32], options: argparse.Namespace) -> NDArray[np.i
 
 def truth(emb: NDArray[np.float32], options: argparse.Namespace) -> dict[str, Any]:
     """All near pairs, for comparison."""
-    from img2prompt.pairs.cosines import unit_rows
-    from img2prompt.pairs.dedup_centres import near_pairs
-    from img2prompt.pairs.dedup_exact import screened, workers
+    from img2prompt.pairs.near.centres import near_pairs
+    from img2prompt.pairs.near.cosines import unit_rows
+    from img2prompt.pairs.near.exact import screened, workers
 
     rows = unit_rows(emb)
     table, _ = screened(rows, rows, options.threshold)

@@ -40,7 +40,7 @@ def measure(embeddings: Path, rows: Sequence[int], threshold: float) -> dict[str
     import faiss
 
     from img2prompt.jobs.pairs.scale_dedup import find_duplicates_in_parts
-    from img2prompt.pairs.cosines import unit_rows
+    from img2prompt.pairs.near.cosines import unit_rows
 
     faiss.omp_set_num_threads(1)
     emb, lines = np.load(embeddings, mmap_mode="r"), []

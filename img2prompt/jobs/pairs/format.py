@@ -18,7 +18,7 @@ from img2prompt.jobs.pairs.scale import Cluster, add_ray_arguments, on_ray
 from img2prompt.pairs.filters import FILTERS, settings_of
 
 if TYPE_CHECKING:
-    from img2prompt.pairs.format_run import FormatPlan, FormatReport, Run
+    from img2prompt.pairs.making.format_run import FormatPlan, FormatReport, Run
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +66,7 @@ def format(options: argparse.Namespace) -> int:  # file = function = sub-verb
     Raises:
         ConfigError, DataError, MissingExtra, OutputError: see those.
     """
-    from img2prompt.pairs.format_run import format_pairs
+    from img2prompt.pairs.making.format_run import format_pairs
 
     started = time.perf_counter()
     with _runner(options) as run:
@@ -93,9 +93,9 @@ def _runner(options: argparse.Namespace) -> AbstractContextManager[Run]:
 
 def _plan(options: argparse.Namespace) -> FormatPlan:
     from img2prompt.pairs.filters import build
-    from img2prompt.pairs.format_run import FormatPlan
-    from img2prompt.pairs.formatting import FormatSettings
     from img2prompt.pairs.images import Limits
+    from img2prompt.pairs.making.format_run import FormatPlan
+    from img2prompt.pairs.making.formatting import FormatSettings
 
     given = {name: getattr(options, f"{name}_column") for name in ("image", "prompt", "id", "source")}
     texts = {name: getattr(options, name) for name in FILTERS}

@@ -1,6 +1,6 @@
 """Faster products for near-duplicates: bfloat16 on processors that multiply it, float16 on CUDA, FAISS on several GPUs.
 
-Products in few bits only choose what is looked at; `pairs.dedup_exact` decides by float64 of the float32 rows. For unit
+Products in few bits only choose what is looked at; `pairs.near.exact` decides by float64 of the float32 rows. For unit
 rows rounded to a mantissa of unit roundoff u, |x.y - x'.y'| <= (2u + u^2) sum |x_i y_i| <= 2u + u^2, and rounding the
 product itself adds at most u (1 + 2u + u^2). That makes 0.0118 for bfloat16 (u = 2^-8) and 0.0015 for float16 (u =
 2^-11), where sums that a GPU splits and adds in float16 stay below 0.004.
@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from img2prompt.jobs.pairs.products_faiss import FaissFinder, gpus
 from img2prompt.models.devices import fast_dtype
-from img2prompt.pairs.cosines import Places, Rows, products_of
-from img2prompt.pairs.dedup_exact import MakeFinder, Pairs
+from img2prompt.pairs.near.cosines import Places, Rows, products_of
+from img2prompt.pairs.near.exact import MakeFinder, Pairs
 
 ERRORS = {torch.bfloat16: 0.012, torch.float16: 0.004, torch.float32: 1e-4}
 _CHUNK = 2**16  # columns of one product
@@ -39,7 +39,7 @@ def finder_for(device: str) -> MakeFinder | None:
 
 
 class TorchFinder:
-    """Products in few bits, with a margin that is proven; implements `pairs.dedup_exact.Finder`.
+    """Products in few bits, with a margin that is proven; implements `pairs.near.exact.Finder`.
 
     Args:
         rows: (N,D) unit rows.

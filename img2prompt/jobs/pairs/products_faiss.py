@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from img2prompt.pairs.cosines import Places, Rows, products_of
-from img2prompt.pairs.dedup_exact import Pairs
-from img2prompt.pairs.dedup_screen import TILE, Screen, Side, likely
+from img2prompt.pairs.near.cosines import Places, Rows, products_of
+from img2prompt.pairs.near.exact import Pairs
+from img2prompt.pairs.near.screen import TILE, Screen, Side, likely
 
 NEAREST = 32  # columns of a row that are asked for
 ERROR = 0.004  # of a product of unit rows in float16: 0.0015 by rounding, the rest for sums
@@ -51,7 +51,7 @@ def room_of(device: int, dimensions: int) -> int:
 
 
 class FaissFinder:
-    """Nearest columns by FAISS; implements `pairs.dedup_exact.Finder`.
+    """Nearest columns by FAISS; implements `pairs.near.exact.Finder`.
 
     Args:
         rows: (N,D) unit rows.

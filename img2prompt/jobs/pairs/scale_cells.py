@@ -11,9 +11,9 @@ from img2prompt.jobs.pairs.scale_embedding import read_parts
 from img2prompt.jobs.pairs.scale_rows import open_rows
 from img2prompt.jobs.parts import read_part, write_part
 from img2prompt.pairs.dedup import DedupSettings, against
-from img2prompt.pairs.dedup_cells import joined_pairs, pairs_of_cell
-from img2prompt.pairs.dedup_centres import Cells, near_pairs
-from img2prompt.pairs.dedup_screen import Screen
+from img2prompt.pairs.near.cells import joined_pairs, pairs_of_cell
+from img2prompt.pairs.near.centres import Cells, near_pairs
+from img2prompt.pairs.near.screen import Screen
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,10 +39,10 @@ from img2prompt.jobs.pairs.scale_rows import gather_rows, npy_bytes, open_rows
 from img2prompt.jobs.parts import Arrays, claim_parts, read_part, split_rows
 from img2prompt.pairs.atomic import write_atomically
 from img2prompt.pairs.dedup import Duplicates
-from img2prompt.pairs.dedup_cells import CellPairs, Members, merged
-from img2prompt.pairs.dedup_centres import MOST_PAIRS, QUERIES_AT_ONCE, SAMPLE, plan_cells, recall_of
-from img2prompt.pairs.dedup_exact import Found
-from img2prompt.pairs.dedup_sweep import MEASURED
+from img2prompt.pairs.near.cells import CellPairs, Members, merged
+from img2prompt.pairs.near.centres import MOST_PAIRS, QUERIES_AT_ONCE, SAMPLE, plan_cells, recall_of
+from img2prompt.pairs.near.exact import Found
+from img2prompt.pairs.near.sweep import MEASURED
 from img2prompt.progress import track
 
 ROWS_PER_LOOK = 1 << 17

@@ -19,7 +19,7 @@ from img2prompt.errors import DataError, OutputError
 from img2prompt.jobs.pairs.scale import Run, in_turn
 from img2prompt.jobs.parts import claim_parts, split_rows
 from img2prompt.pairs.atomic import fresh_file
-from img2prompt.pairs.cosines import unit_rows
+from img2prompt.pairs.near.cosines import unit_rows
 from img2prompt.progress import track
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from img2prompt.errors import DataError, OutputError
 from img2prompt.pairs.atomic import fresh_file, write_atomically
-from img2prompt.pairs.cosines import Rows, copies, unit_rows
+from img2prompt.pairs.near.cosines import Rows, copies, unit_rows
 
 _COPIED_AT_ONCE = 1 << 14
 

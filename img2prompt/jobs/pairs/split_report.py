@@ -137,7 +137,7 @@ def report_lines(report: Mapping[str, Any]) -> Iterator[str]:
     yield from _table(
         [["source", *names], ["all", *total]]
         + [
-            [_short(source), *_shares([counts[name] for name in names])]
+            [_short_path(source), *_shares([counts[name] for name in names])]
             for source, counts in sources
             if len(sources) > 1
         ]
@@ -182,6 +182,11 @@ def _named(side: int) -> str:
 
 def _file(source: str) -> str:
     return _short(Path(source).name or source)
+
+
+def _short_path(source: str) -> str:
+    """A source by its end, which tells it from others in the same folder."""
+    return _short(source[::-1])[::-1]
 
 
 def _short(text: str) -> str:

@@ -173,7 +173,7 @@ def _pairs(rows: Iterator[tuple[str, str]]) -> Iterator[str]:
 
 def _counted(pairs: Any, most: int) -> Iterator[str]:
     """Lines of counts and what was counted."""
-    from img2prompt.pairs.values import clean
+    from img2prompt.pairs.embedded.values import clean
 
     for text, count in list(pairs)[:most]:
         line = " ".join(clean(str(text)).split())

@@ -1,0 +1,1 @@
+"""Prompts inside image files: containers, fields, and what each generator writes."""

@@ -1,0 +1,43 @@
+"""The bridge to sd-parsers: its parsers read fields that we found and bounded, their result becomes ours.
+
+Only parsers that take plain fields are used; how fields get out of a file is ours (embedded/fields.py), because
+sd-parsers reads JPEG and WebP in one encoding only and decodes pixels to find late PNG chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from img2prompt.pairs.embedded.values import embedded
+from img2prompt.results import EmbeddedPrompt
+
+
+def read_with(parser: str, fields: Mapping[str, str]) -> EmbeddedPrompt | None:
+    """What sd-parsers' parser class `parser` ("InvokeAIParser", "FooocusParser") makes of these fields.
+
+    Texts must have passed `parse_object` before: sd-parsers parses JSON without limits.
+    """
+    import sd_parsers.parsers  # here: it is needed for few files and imports Pillow's plugins
+
+    try:
+        info = getattr(sd_parsers.parsers, parser)().parse(dict(fields))
+    except Exception:  # its parsers expect well-formed metadata and raise anything on the rest
+        return None
+    settings: dict[str, Any] = {}
+    for sampler in info.samplers:
+        settings |= sampler.parameters
+    settings = {**info.metadata, **settings}
+    return embedded(
+        info.generator.value,
+        {
+            "prompt": ", ".join(str(prompt) for prompt in info.prompts),
+            "negative_prompt": ", ".join(str(prompt) for prompt in info.negative_prompts),
+            "model": next((model.name or model.hash for model in info.models), None),
+            "seed": settings.get("seed"),
+            "steps": settings.get("steps"),
+            "guidance_scale": settings.get("cfg_scale"),
+            "width_px": settings.get("width"),
+            "height_px": settings.get("height"),
+        },
+    )

@@ -1,0 +1,1 @@
+"""How `pairs format` makes its shards: inputs, worker, repeats, the whole run."""

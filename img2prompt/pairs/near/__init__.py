@@ -1,0 +1,1 @@
+"""Parts of the removal of near-duplicates: bounds, exact and approximate ways."""
