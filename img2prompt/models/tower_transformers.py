@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from img2prompt.errors import ConfigError, ModelError
+from img2prompt.models.quiet import quietly
 from img2prompt.models.tower_base import (
     Facts,
     Tokens,
@@ -192,22 +191,6 @@ def _build(kind: _Kind, config: dict[str, Any], folder: Path | None, where: str)
     if missing:  # the library would leave them random
         raise ModelError(f"{where}: {missing[0]} is missing; the weights belong to another architecture")
     return net  # type: ignore[no-any-return]
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Without the library's progress bar and report, whose facts end in an error of ours."""
-    from transformers.utils import logging
-
-    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if shown:
-            logging.enable_progress_bar()
 
 
 def _projection(kind: _Kind, folder: Path, width: int) -> Tensor | None:
