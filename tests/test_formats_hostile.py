@@ -21,6 +21,7 @@ from format_samples import BUILDERS, PROMPTS, jpg, save, write_table, write_tar
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from img2prompt.cli import main
 from img2prompt.errors import DataError, MissingExtra, OutputError
 from img2prompt.pairs.formats.json_stream import WINDOW, json_items
 from img2prompt.pairs.formats.texts import decode_text, is_text
@@ -461,6 +462,24 @@ def test_download_runs_img2dataset(
         download(tables["laion"], tmp_path / "out2")
     with pytest.raises(DataError, match="no table of URLs"):
         download(save(tmp_path / "p", ["a.jpg"]), tmp_path / "out3")
+
+
+def test_format_fetches_tables_of_urls_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, real = url_tables(tmp_path)["laion"], tmp_path / "real"
+    real.mkdir()
+    BUILDERS["img2dataset"](real)
+    fake_program(tmp_path, monkeypatch)
+    script = tmp_path / "bin" / "img2dataset"
+    copy = f"import shutil; shutil.copytree({str(real)!r}, sys.argv[sys.argv.index('--output_folder') + 1])"
+    script.write_text(script.read_text().replace("sys.exit(0)", f"{copy}\nsys.exit(0)"))
+    command = ["pairs", "format", str(table), str(tmp_path / "out"), "--workers", "1"]
+    assert main(command) == 2, "nothing is fetched unasked"
+    assert "--download FOLDER" in capsys.readouterr().err
+    assert main([*command, "--download", str(tmp_path / "fetched")]) == 0
+    assert open_pairs(tmp_path / "out")["prompt"][:] == [" ".join(text.split()) for text in PROMPTS]
+    assert (tmp_path / "fetched" / table.stem / "00000.tar").exists()
 
 
 def test_a_table_with_a_header_may_hold_urls_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

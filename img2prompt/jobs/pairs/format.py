@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ from img2prompt.pairs.filters import FILTERS, settings_of
 
 if TYPE_CHECKING:
     from img2prompt.pairs.making.format_run import FormatPlan, FormatReport, Run
+
+DOWNLOAD_PX = 512  # shorter side of fetched pictures, unless they are re-encoded to another
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +37,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("out", metavar="OUT", type=Path, help="folder of the data set, new or of the same command before")
     for name in ("image", "prompt", "id", "source"):
         add(f"--{name}-column", metavar="NAME", help=f"column of the {name}s, where it is not found by itself")
+    add(
+        "--download",
+        metavar="FOLDER",
+        type=Path,
+        help="fetch the pictures of tables of URLs (CC3M, SBU, LAION) into FOLDER first, with img2dataset",
+    )
     add("--keep", nargs="*", metavar="COLUMN", help="further columns to keep (default: all)")
     add(
         "--image-px",
@@ -69,8 +78,11 @@ def format(options: argparse.Namespace) -> int:  # file = function = sub-verb
     from img2prompt.pairs.making.format_run import format_pairs
 
     started = time.perf_counter()
+    plan = _plan(options)
+    if options.download is not None:
+        plan = replace(plan, sources=tuple(_fetched(options)))
     with _runner(options) as run:
-        report = format_pairs(options.out, _plan(options), run)
+        report = format_pairs(options.out, plan, run)
     seconds = time.perf_counter() - started
     if options.json:
         print(json.dumps(report.to_dict(), ensure_ascii=False))
@@ -81,6 +93,18 @@ def format(options: argparse.Namespace) -> int:  # file = function = sub-verb
     stood = report.shards - report.shards_made
     print(f"{report.shards_made} shards made, {stood} stood already, {seconds:.1f} s", file=sys.stderr)
     return 1 if report.unusable else 0
+
+
+def _fetched(options: argparse.Namespace) -> Iterator[str]:
+    """The sources, with the folders of fetched pictures in the places of tables of URLs."""
+    from img2prompt.pairs.formats.url_tables import download, url_table
+
+    for source in options.sources:
+        if url_table(Path(source)) is None:
+            yield source
+        else:
+            folder = options.download / Path(source).stem
+            yield str(download(source, folder, image_px=options.image_px or DOWNLOAD_PX))
 
 
 def _runner(options: argparse.Namespace) -> AbstractContextManager[Run]:

@@ -9,7 +9,6 @@ import logging
 import shlex
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -27,6 +26,7 @@ from img2prompt.pairs.skips import Skips
 logger = logging.getLogger(__name__)
 
 INSTALL = "pipx install img2dataset"
+_STDERR = 2  # the descriptor: in a notebook sys.stderr has none
 _CAPTIONS = ("_urls", "_captions")  # how the two files of SBU end, a line a picture
 _KEPT = ("NSFW", "similarity", "LICENSE", "punsafe", "pwatermark", "AESTHETIC_SCORE")  # of LAION
 
@@ -100,8 +100,8 @@ def refusal(table: UrlTable, source: object) -> str:
     """One line: what a table of URLs is, and what to do with it."""
     folder = f"{table.path.stem}_pictures"
     return (
-        f"{source}: holds URLs, not pictures; fetch them with ({INSTALL}): {shell_line(table, folder)}"
-        f" ; then give {folder}"
+        f"{source}: holds URLs, not pictures; fetch them with `img2prompt pairs format ... --download FOLDER`, or"
+        f" ({INSTALL}): {shell_line(table, folder)} ; then give {folder}"
     )
 
 
@@ -134,7 +134,7 @@ def download(source: str | Path, folder: str | Path, *, image_px: int = 512) -> 
             listed, kind = str(_write_list(table, out / "urls.parquet")), "parquet"
             table = UrlTable(table.path, kind, "url", "caption")
         command = [program, *_arguments(table, listed, kind, out, image_px)[1:], "--incremental_mode", "incremental"]
-        code = subprocess.run(command, stdout=sys.stderr, check=False).returncode
+        code = subprocess.run(command, stdout=_STDERR, check=False).returncode
     except OSError as error:
         raise OutputError(f"{out}: {error.strerror or error}; run it again to go on") from error
     if code != 0:

@@ -11,6 +11,7 @@ A run that was killed at any moment is continued by running it again, to the sam
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -19,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from img2prompt.errors import ConfigError, DataError, OutputError
+from img2prompt.errors import ConfigError, DataError, Img2PromptError, OutputError
 from img2prompt.pairs.atomic import sole_writer, write_atomically
 from img2prompt.pairs.formats.hub_sets import hub_name
 from img2prompt.pairs.making.formatting import OWN_COLUMNS, FormatSettings
@@ -124,8 +125,9 @@ def format_pairs(out: Path, plan: FormatPlan, run: Run | None = None) -> FormatR
         with sole_writer(out):
             config = plan.to_dict(inputs)
             claim(out, config)
-            surveys = _surveyed(out, inputs, plan.settings.names, run)
-            tasks = plan_tasks(out, plan, inputs, surveys)
+            with _free_again(out):
+                surveys = _surveyed(out, inputs, plan.settings.names, run)
+                tasks = plan_tasks(out, plan, inputs, surveys)
             return _finished(out, config, surveys, tasks, run)
     except OSError as error:
         raise OutputError(
@@ -135,6 +137,18 @@ def format_pairs(out: Path, plan: FormatPlan, run: Run | None = None) -> FormatR
         raise OutputError(
             f"{out}: a worker process was killed (out of memory?); finished shards stay, run it again to go on"
         ) from error
+
+
+@contextlib.contextmanager
+def _free_again(out: Path) -> Iterator[None]:
+    """A command that turns out to be wrong before anything is made leaves the folder to the next one."""
+    try:
+        yield
+    except Img2PromptError:
+        if not any(out.glob("shard-*")):
+            for name in ("survey.json", "config.json"):
+                (out / name).unlink(missing_ok=True)
+        raise
 
 
 def plan_tasks(out: Path, plan: FormatPlan, inputs: Sequence[Input], surveys: Sequence[Survey]) -> list[ShardTask]:
