@@ -18,8 +18,11 @@ from img2prompt.errors import ConfigError, Img2PromptError
 VERBS: dict[str, str] = {  # verb -> its line in the help; the module is img2prompt.jobs.<verb>
     "predict": "the prompts of pictures",
     "evaluate": "score a model on prompt-image pairs",
+    "upsample": "make short prompts rich",
+    "roundtrip": "regenerate pictures from their prompts, and compare",
+    "validate": "pictures of prompts and of their upsampled prompts, judged",
     "submit": "write a Kaggle submission for pictures",
-    "train": "fine-tune or train a captioner, regressor or upsampler",
+    "train": "fine-tune or train a captioner, regressor, upsampler or text2image",
     "pairs": "prompt-image pairs: format, stats, dedup, split, generate",
     "bank": "known prompts by the looks of their pictures: build, find",
     "ensemble": "fit the weights of several models together",

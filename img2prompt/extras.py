@@ -15,6 +15,10 @@ EXTRAS: dict[str, tuple[str, ...]] = {  # extra -> the modules it brings
     "diffusion": ("diffusers", "accelerate"),
     "scale": ("ray",),
     "language": ("py3langid",),
+    "endpoint": ("openai",),
+    "dspy": ("dspy",),
+    "traces": ("opentelemetry.sdk",),
+    "likeness": ("lpips", "dreamsim", "torch_fidelity"),
 }
 
 
@@ -35,6 +39,13 @@ def need(module: str, extra: str) -> ModuleType:
 def missing() -> dict[str, tuple[str, ...]]:
     """Extras of which a module is not installed, with those modules; imports nothing."""
     absent = {
-        extra: tuple(m for m in modules if importlib.util.find_spec(m) is None) for extra, modules in EXTRAS.items()
+        extra: tuple(module for module in modules if not _installed(module)) for extra, modules in EXTRAS.items()
     }
     return {extra: modules for extra, modules in absent.items() if modules}
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even the package that it lies in
+        return False

@@ -99,6 +99,44 @@ class Generated:
     checked: bool = False  # a safety checker looked at the picture and let it pass
 
 
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What a rewritten prompt did to its base."""
+
+    lost: tuple[str, ...] = ()  # facts of the base that it does not state, in words
+    contradicted: tuple[str, ...] = ()  # what it states otherwise or makes up against the rules, in words
+    cosine: float | None = None  # of the two texts' sentence embeddings; None: not measured
+    checker: str = ""  # what looked: a row of the drift checks
+
+    @property
+    def kept(self) -> bool:
+        """Nothing was lost and nothing contradicted."""
+        return not self.lost and not self.contradicted
+
+
+@dataclass(frozen=True, slots=True)
+class Upsampled:
+    """A rich prompt that was made of a short one, and how."""
+
+    base: str
+    prompt: str  # the rich one; the base itself where none held
+    outcome: str  # "upsampled" | "trimmed": too long, cut at the end of a sentence or clause | "base": fell back
+    tokens: int  # of `prompt`, start and end included, by the tokenizer of the text encoder that will read it
+    token_limit: int
+    model: str
+    template: str  # name and hash of the template
+    seed: int
+    attempts: int = 1
+    drift: Drift | None = None  # of `prompt`; None where the base stands
+    dropped: str = ""  # text that was cut off the end
+    why: str | None = None  # why the base stands, in one line
+    seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The row as plain data for JSON."""
+        return asdict(self)
+
+
 class Captioner(Protocol):
     """Proposes captions for images."""
 
@@ -134,4 +172,16 @@ class Generator(Protocol):
 
         Equal seeds start from equal noise, so prompts can be compared on it.
         """
+        ...
+
+
+class Upsampler(Protocol):
+    """Makes rich prompts of short ones."""
+
+    def settings(self) -> dict[str, Any]:
+        """Plain data that, with prompt and seed, settles an answer: model, template, limit, ..."""
+        ...
+
+    def upsample_many(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Upsampled | Failed]:
+        """A rich prompt for each, from its own seed alone. What cannot be made rich keeps its base and says why."""
         ...
