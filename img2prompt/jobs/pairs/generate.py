@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 from img2prompt.errors import ConfigError, DataError
 from img2prompt.jobs.generators import GENERATORS, open_generator
 from img2prompt.jobs.options import number
-from img2prompt.models.diffusion_schedulers import SCHEDULERS, row_of
-from img2prompt.models.diffusion_settings import ATTENTIONS, DTYPES, OFFLOADS, PictureSettings, RunSettings
+from img2prompt.jobs.picture_options import add_picture_options, add_run_options, picture_settings, run_settings
 from img2prompt.progress import track
 
 if TYPE_CHECKING:
@@ -38,19 +37,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--limit", type=number(int, 1, 2**40), metavar="N", help="only the first N prompts")
     add("--images-per-prompt", type=number(int, 1, 10_000), default=1, metavar="N", help="(default: 1)")
     add("--seed", type=number(int, 0, 2**63 - 1), default=0, help="another one gives other pictures (default: 0)")
-    _add_picture(parser)
+    add_picture_options(parser)
     _add_files(parser)
-    _add_run(parser)
-
-
-def _add_picture(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument_group("the pictures (default: as the model's card says)").add_argument
-    add("--size", type=_size, metavar="PX", help="side, or WIDTHxHEIGHT, e.g. 512 or 768x512")
-    add("--steps", type=number(int, 1, 1000), metavar="N", help="of denoising")
-    add("--guidance", type=number(float, 0, 100), metavar="G", help="guidance scale")
-    add("--scheduler", type=_scheduler, metavar="NAME", help=", ".join(SCHEDULERS))
-    add("--negative-prompt", metavar="TEXT", help="what the pictures should not show")
-    add("--no-safety-checker", action="store_true", help="leave it away where the model has one")
+    add("--batch-size", type=number(int, 1, 4096), default=4, metavar="N", help="halved if memory ends (default: 4)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+    add_run_options(parser)
 
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
@@ -58,22 +49,6 @@ def _add_files(parser: argparse.ArgumentParser) -> None:
     add("--image-format", choices=FORMATS, help="in the shards (default: jpeg; png with --png)")
     add("--png", type=Path, metavar="FOLDER", help="PNG files too, with their parameters inside, as web interfaces do")
     add("--rows-per-shard", type=number(int, 1, 100_000), default=250, metavar="N", help="(default: 250)")
-
-
-def _add_run(parser: argparse.ArgumentParser) -> None:
-    usual = RunSettings()
-    add = parser.add_argument_group("how the work is done").add_argument
-    add("--batch-size", type=number(int, 1, 4096), default=4, metavar="N", help="halved if memory ends (default: 4)")
-    add("--device", default=usual.device, help="auto, cpu, cuda, cuda:1, mps (default: auto)")
-    add("--dtype", choices=DTYPES, default=usual.dtype, help="of the weights (default: 16 bits on CUDA, else 32)")
-    add("--attention", choices=ATTENTIONS, default=usual.attention, help=f"(default: {usual.attention})")
-    add(
-        "--offload", choices=OFFLOADS, default=usual.offload, help="weights wait in main memory: slower, for small GPUs"
-    )
-    add("--vae-slicing", action="store_true", help="decode one picture at a time")
-    add("--vae-tiling", action="store_true", help="decode large pictures in tiles")
-    add("--compile", action="store_true", help="torch.compile: minutes at the start, faster afterwards")
-    add("--allow-pickle", action="store_true", help="read weights that are no safetensors; they can hold code")
 
 
 def generate(options: argparse.Namespace) -> int:
@@ -86,7 +61,7 @@ def generate(options: argparse.Namespace) -> int:
     if options.png and image_format != "png":
         raise ConfigError(f"--png: the shards must hold the same files; leave --image-format {image_format} away")
     orders = _orders(options)
-    generator = open_generator(options.model, _picture(options), _run(options))
+    generator = open_generator(options.model, picture_settings(options), run_settings(options))
     maker = PictureMaker(generator, orders, image_format)
     asked = {name: getattr(options, name) for name in ("images_per_prompt", "seed")}
     plan = ShardPlan(len(orders), COLUMNS, {**maker.config(), **asked}, options.rows_per_shard)
@@ -120,33 +95,6 @@ def _orders(options: argparse.Namespace) -> list[Order]:
     return orders
 
 
-def _picture(options: argparse.Namespace) -> PictureSettings:
-    width, height = options.size or (None, None)
-    return PictureSettings(
-        width_px=width,
-        height_px=height,
-        steps=options.steps,
-        guidance_scale=options.guidance,
-        scheduler=options.scheduler,
-        negative_prompt=options.negative_prompt,
-        safety_checker=not options.no_safety_checker,
-    )
-
-
-def _run(options: argparse.Namespace) -> RunSettings:
-    return RunSettings(
-        device=options.device,
-        dtype=options.dtype,
-        batch_size=options.batch_size,
-        attention=options.attention,
-        offload=options.offload,
-        vae_slicing=options.vae_slicing,
-        vae_tiling=options.vae_tiling,
-        compile=options.compile,
-        allow_pickle=options.allow_pickle,
-    )
-
-
 def _report(outcome: Outcome, seconds: float, generator: Generator) -> None:
     from img2prompt.pairs.skips import Skips
 
@@ -161,15 +109,3 @@ def _report(outcome: Outcome, seconds: float, generator: Generator) -> None:
         print(f"  {line}", file=sys.stderr)
     if outcome.cut:
         print(f"longer than the text encoder reads: {outcome.cut}; column read holds what it saw", file=sys.stderr)
-
-
-def _size(text: str) -> tuple[int, int]:
-    sides = text.lower().split("x")
-    if not (1 <= len(sides) <= 2 and all(side.isdecimal() and 8 <= int(side) <= 8192 for side in sides)):
-        raise argparse.ArgumentTypeError(f"{text}: a side, or WIDTHxHEIGHT, of 8 to 8192 pixels")
-    return int(sides[0]), int(sides[-1])
-
-
-def _scheduler(text: str) -> str:
-    row_of(text)
-    return text
