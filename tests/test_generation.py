@@ -23,6 +23,7 @@ from img2prompt.models.decoding_cache import CachedDecoder
 from img2prompt.models.generation import CocaCaptioner, Hypothesis, decode, fast_dtype, generate
 from img2prompt.models.sampling import draw, log_normalizer, top_values, uniforms
 from img2prompt.models.tokenizer import token_rows, train_tokenizer
+from img2prompt.models.writing import decode_together
 
 PAD, START, END = 0, 1, 2
 IDS = TokenIds(START, END, PAD)
@@ -108,6 +109,33 @@ def ours(model: Any, images: torch.Tensor, settings: Decoding, **more: Any) -> l
     with torch.inference_mode():
         tokens = decoder.encode(images)[1]
     return decode(decoder, tokens, settings, IDS, **more)
+
+
+@pytest.mark.parametrize("name", ["own", "tiny vocabulary", "patches"])
+def test_searches_that_go_together_find_what_each_finds_alone(name: str) -> None:
+    model = lively(CONFIGS[name], 3, likes_padding=2.0)
+    images, seeds = pictures(5), [4, 0, 4, 9, 1]
+    plans = [
+        Decoding("beam", LENGTH, beams=3, groups=1, candidates=2),
+        Decoding("sample", LENGTH, top_p=0.9, candidates=4),
+        Decoding("greedy", LENGTH),
+    ]
+    decoder = CachedDecoder(model)
+    with torch.inference_mode():
+        tokens = decoder.encode(images)[1]
+    together = decode_together(decoder, tokens, plans, IDS, seeds=seeds)
+    for plan, found in zip(plans, together, strict=True):
+        alone = decode(decoder, tokens, plan, IDS, seeds=seeds)
+        for image, one, two in zip(images, alone, found, strict=True):
+            assert len(one) == len(two) == plan.candidates
+            for a, b in zip(one, two, strict=True):
+                assert a.tokens == b.tokens or tied(model, image[None], list(a.tokens), list(b.tokens))
+
+
+def test_searches_of_different_lengths_do_not_go_together() -> None:
+    decoder = CachedDecoder(lively(CONFIGS["own"], 0))
+    with pytest.raises(ValueError, match="one max_tokens"):
+        decode_together(decoder, torch.zeros(1, 5, 32), [Decoding(max_tokens=8), Decoding(max_tokens=9)], IDS)
 
 
 def trimmed(row: list[int]) -> list[int]:

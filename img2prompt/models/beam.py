@@ -53,6 +53,16 @@ class BeamSearch:
         self.scores = torch.zeros(images, rules.searched_beams, device=device)
 
     @property
+    def width(self) -> int:
+        """Hypotheses an image."""
+        return self.rules.searched_beams
+
+    @property
+    def newest(self) -> Tensor:
+        """The last two tokens of every hypothesis, (B,n,2)."""
+        return self.tokens[:, :, -2:]
+
+    @property
     def done(self) -> bool:
         """Whether no image needs another token."""
         return self.tokens.shape[2] >= self.rules.max_tokens or not self.unfinished()
@@ -143,8 +153,8 @@ class BeamSearch:
         self.scores = sums
         return parents
 
-    def best(self, count: int) -> list[tuple[Hypothesis, ...]]:
-        """The best `count` hypotheses of each image, best first; those still open count as they stand."""
+    def best(self) -> list[tuple[Hypothesis, ...]]:
+        """The best hypotheses of each image, best first; those still open count as they stand."""
         length = self.tokens.shape[2] ** self.rules.length_penalty
         for row, image in enumerate(self.live):
             for group, heap in enumerate(self.heaps[image]):
@@ -153,7 +163,7 @@ class BeamSearch:
                         heap.add(self._hypothesis(row, beam, float(self.scores[row, beam]) / length, None))
                     heap.done = True
         found = [[h for heap in groups for h in heap.found] for groups in self.heaps]
-        return [tuple(sorted(some, key=lambda h: -h.score)[:count]) for some in found]
+        return [tuple(sorted(some, key=lambda h: -h.score)[: self.rules.candidates]) for some in found]
 
 
 def _ones(tokens: Tensor) -> Tensor:

@@ -14,14 +14,13 @@ import torch
 from torch import Tensor
 
 from img2prompt.errors import ConfigError
-from img2prompt.models.beam import BeamSearch, Hypothesis
+from img2prompt.models.beam import Hypothesis
 from img2prompt.models.coca import LoadedCoca, encode_images
 from img2prompt.models.decoding import Decoding, TokenIds
 from img2prompt.models.decoding_cache import CachedDecoder
 from img2prompt.models.devices import fast_dtype
-from img2prompt.models.rows import Draw, Rows
-from img2prompt.models.sampling import uniforms
 from img2prompt.models.tokenizer import CocaTokenizer
+from img2prompt.models.writing import decode, decode_together
 from img2prompt.results import Candidate
 
 if TYPE_CHECKING:
@@ -64,67 +63,6 @@ def token_ids(tokenizer: CocaTokenizer) -> TokenIds:
 def _encode(decoder: CachedDecoder, images: Tensor) -> tuple[Tensor, Tensor]:
     weight = decoder.model.visual.conv1.weight
     return decoder.encode(images.to(weight.device, weight.dtype))
-
-
-@torch.inference_mode()
-def decode(
-    decoder: CachedDecoder,
-    image_tokens: Tensor,
-    decoding: Decoding,
-    ids: TokenIds,
-    *,
-    prefix: Sequence[int] = (),
-    seeds: Sequence[int] = (),
-    drawn_by: Draw | None = None,
-) -> list[tuple[Hypothesis, ...]]:
-    """Writes captions for encoded images.
-
-    Args:
-        decoder: the prepared model.
-        image_tokens: (B,S,D) from `CachedDecoder.encode`.
-        decoding: settings.
-        ids: special tokens.
-        prefix: tokens that every caption starts with, after the start token.
-        seeds: one an image, for sampling.
-        drawn_by: takes the place of the seeded draw.
-
-    Raises:
-        ConfigError: more tokens than the model has positions.
-    """
-    if decoding.max_tokens > decoder.context_length:
-        raise ConfigError(f"max_tokens is {decoding.max_tokens}; this model has positions for {decoder.context_length}")
-    prompt = [ids.start, *prefix]
-    if len(prompt) >= decoding.max_tokens:
-        raise ConfigError(f"the prefix takes {len(prompt)} tokens, all of max_tokens {decoding.max_tokens}")
-    if not len(image_tokens):
-        return []
-    if decoding.strategy == "beam":
-        return _search(decoder, image_tokens, decoding, ids, prompt)
-    if drawn_by is None and decoding.strategy == "sample" and len(seeds) != len(image_tokens):
-        raise ConfigError(f"{len(seeds)} seeds for {len(image_tokens)} images; give one for each")
-    table = None
-    if drawn_by is None and decoding.strategy == "sample":
-        table = uniforms(seeds, decoding.candidates, decoding.max_tokens).to(image_tokens.device)
-    return Rows(decoder, image_tokens, decoding, ids, prompt).run(table, drawn_by)
-
-
-def _search(
-    decoder: CachedDecoder, image_tokens: Tensor, decoding: Decoding, ids: TokenIds, prompt: list[int]
-) -> list[tuple[Hypothesis, ...]]:
-    cache = decoder.start(image_tokens, decoding.searched_beams, len(prompt), decoding.max_tokens)
-    search = BeamSearch(decoding, ids.end, prompt, len(image_tokens), image_tokens.device)
-    logits = decoder.read_prompt(cache, prompt)[:, None]  # (B,1,V)
-    while True:
-        parents = search.advance(logits)  # (B,n)
-        if search.done:
-            return search.best(decoding.candidates)
-        cache.descend(parents)
-        unfinished = search.unfinished()
-        if 2 * len(unfinished) <= len(search.live):  # copying what is left costs less than reading for nobody
-            rows = torch.tensor(unfinished, device=parents.device)
-            cache.keep(rows)
-            search.keep(rows)
-        logits = decoder.read(cache, search.tokens[:, :, -1], search.tokens[:, :, -2])
 
 
 @dataclass(frozen=True)
@@ -201,7 +139,8 @@ class CocaCaptioner:
         return Captions(found, torch.cat(features))
 
     def _proposed(self, plans: list[Decoding], tokens: Tensor, prefix: list[int], seed: int) -> list[list[Candidate]]:
-        runs = [decode(self.decoder, tokens, d, self.ids, prefix=prefix, seeds=[seed] * len(tokens)) for d in plans]
+        seeds = [seed] * len(tokens)
+        runs = decode_together(self.decoder, tokens, plans, self.ids, prefix=prefix, seeds=seeds)
         rows = [[self._candidate(h, 1 + len(prefix)) for run in some for h in run] for some in zip(*runs, strict=True)]
         # What one run proposes stands as it was asked for, repeated samples too.
         return rows if len(plans) == 1 else [_distinct(row) for row in rows]

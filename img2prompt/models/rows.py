@@ -1,4 +1,4 @@
-"""Greedy decoding and sampling over a cache."""
+"""Greedy decoding and sampling, a token a step."""
 
 from __future__ import annotations
 
@@ -9,61 +9,72 @@ from torch import Tensor
 
 from img2prompt.models.beam import Hypothesis
 from img2prompt.models.decoding import Decoding, TokenIds
-from img2prompt.models.decoding_cache import Cache, CachedDecoder
 from img2prompt.models.sampling import draw, log_normalizer, penalize_repetition, top_values
 
 Draw = Callable[[Tensor], Tensor]  # logits (r,V) of the unfinished rows -> tokens (r,)
 
 
 class Rows:
-    """Greedy decoding and sampling: every caption of every image goes its own way."""
+    """Greedy decoding and sampling of a batch: every caption of every image goes its own way.
+
+    Args:
+        rules: settings.
+        ids: special tokens.
+        start: (B,m) the tokens that all captions of an image begin with.
+        table: random numbers from `uniforms` for sampling; None: greedy.
+        drawn_by: draws instead.
+    """
 
     def __init__(
-        self, decoder: CachedDecoder, image_tokens: Tensor, decoding: Decoding, ids: TokenIds, prompt: list[int]
+        self, rules: Decoding, ids: TokenIds, start: Tensor, table: Tensor | None = None, drawn_by: Draw | None = None
     ) -> None:
-        self.decoder, self.decoding, self.ids, self.prompt = decoder, decoding, ids, prompt
-        self.cache: Cache = decoder.start(image_tokens, decoding.candidates, len(prompt), decoding.max_tokens)
-        images, device = len(image_tokens), image_tokens.device
-        self.live = torch.arange(images, device=device)
-        shape = (images, decoding.candidates, decoding.max_tokens)
-        self.tokens = torch.full(shape, ids.pad, device=device)  # (B,n,T), of all images
-        self.tokens[:, :, : len(prompt)] = torch.tensor(prompt, device=device)
-        self.log_likelihoods = torch.zeros(shape, device=device)
-        self.finished = torch.zeros(shape[:2], dtype=torch.bool, device=device)
+        self.rules, self.ids, self.first, self.length = rules, ids, start.shape[1], start.shape[1]
+        self.table, self.drawn_by = table, drawn_by
+        self.live = torch.arange(len(start), device=start.device)  # row -> image
+        shape = (len(start), rules.candidates, rules.max_tokens)
+        self.tokens = torch.full(shape, ids.pad, device=start.device)  # (B,n,T), of all images
+        self.tokens[:, :, : self.first] = start[:, None]
+        self.log_likelihoods = torch.zeros(shape, device=start.device)
+        self.finished = torch.zeros(shape[:2], dtype=torch.bool, device=start.device)
 
-    def run(self, table: Tensor | None, drawn_by: Draw | None) -> list[tuple[Hypothesis, ...]]:
-        """Writes until everything is finished.
+    @property
+    def width(self) -> int:
+        """Captions an image."""
+        return self.rules.candidates
 
-        Args:
-            table: random numbers from `uniforms` for sampling; None: greedy.
-            drawn_by: draws instead.
-        """
-        logits = self.decoder.read_prompt(self.cache, self.prompt)[:, None]  # (B,1,V)
-        logits = logits.expand(-1, self.decoding.candidates, -1)  # (B,n,V)
-        for length in range(len(self.prompt), self.decoding.max_tokens):
-            chosen = self._next(logits, length, table, drawn_by)
-            normalizer = log_normalizer(logits)[..., 0]
-            likelihood = logits.gather(2, chosen[..., None])[..., 0] - normalizer
-            done = self.finished[self.live]
-            chosen = chosen.masked_fill(done, self.ids.pad)
-            self.tokens[self.live, :, length] = chosen
-            self.log_likelihoods[self.live, :, length] = likelihood.masked_fill(done, 0.0)
-            self.finished[self.live] = done | (chosen == self.ids.end) | (chosen == self.ids.pad)
-            open_images = ~self.finished[self.live].all(1)  # (B,)
-            left = int(open_images.sum())
-            if not left or length + 1 == self.decoding.max_tokens:
-                break
-            if 2 * left <= len(open_images):
-                rows = open_images.nonzero()[:, 0]
-                self.cache.keep(rows)
-                self.live = self.live[rows]
-            now = self.tokens[self.live]
-            logits = self.decoder.read(self.cache, now[:, :, length], now[:, :, length - 1])
-        return self._hypotheses()
+    @property
+    def done(self) -> bool:
+        """Whether no image needs another token."""
+        return self.length >= self.rules.max_tokens or not self.unfinished()
 
-    def _next(self, logits: Tensor, length: int, table: Tensor | None, drawn_by: Draw | None) -> Tensor:
-        """The next token of every row of the live images, (B,n)."""
-        decoding = self.decoding
+    @property
+    def newest(self) -> Tensor:
+        """The last two tokens of every caption of the live images, (B,n,2)."""
+        return self.tokens[self.live, :, self.length - 2 : self.length]
+
+    def unfinished(self) -> list[int]:
+        """Rows whose image has an open caption."""
+        return (~self.finished[self.live].all(1)).nonzero()[:, 0].tolist()
+
+    def keep(self, rows: Tensor) -> None:
+        """Drops the images of all other rows; their captions stay."""
+        self.live = self.live[rows]
+
+    def advance(self, logits: Tensor) -> None:
+        """Another token for every open caption: logits (B,n,V), at the first step (B,1,V)."""
+        logits = logits.expand(-1, self.rules.candidates, -1)  # (B,n,V)
+        chosen = self._next(logits)
+        likelihood = logits.gather(2, chosen[..., None])[..., 0] - log_normalizer(logits)[..., 0]
+        done = self.finished[self.live]
+        chosen = chosen.masked_fill(done, self.ids.pad)
+        self.tokens[self.live, :, self.length] = chosen
+        self.log_likelihoods[self.live, :, self.length] = likelihood.masked_fill(done, 0.0)
+        self.finished[self.live] = done | (chosen == self.ids.end) | (chosen == self.ids.pad)
+        self.length += 1
+
+    def _next(self, logits: Tensor) -> Tensor:
+        """The next token of every caption of the live images, (B,n)."""
+        decoding, length = self.rules, self.length
         if length + 1 == decoding.max_tokens:  # open_clip ends an unfinished caption here
             return torch.full(logits.shape[:2], self.ids.end, device=logits.device)
         scores = logits
@@ -71,20 +82,21 @@ class Rows:
             scores = logits.clone()
             scores[..., self.ids.end] = -torch.inf
         scores = penalize_repetition(scores, self.tokens[self.live, :, :length], decoding.repetition_penalty)
-        if drawn_by is not None:
+        if self.drawn_by is not None:
             chosen = torch.full(logits.shape[:2], self.ids.pad, device=logits.device)
             going = ~self.finished[self.live]
-            chosen[going] = drawn_by(scores[going])
+            chosen[going] = self.drawn_by(scores[going])
             return chosen
-        if table is None:
+        if self.table is None:
             return top_values(scores, 1)[1][..., 0]
-        random = table.view(-1, decoding.candidates, *table.shape[1:])[self.live, :, length].flatten(0, 1)
+        random = self.table.view(-1, decoding.candidates, *self.table.shape[1:])[self.live, :, length].flatten(0, 1)
         flat = scores.flatten(0, 1)
         settings = {"temperature": decoding.temperature, "top_k": decoding.top_k, "top_p": decoding.top_p}
         return draw(flat, random, **settings).view(logits.shape[:2])  # type: ignore[arg-type]
 
-    def _hypotheses(self) -> list[tuple[Hypothesis, ...]]:
-        result, first = [], len(self.prompt)
+    def best(self) -> list[tuple[Hypothesis, ...]]:
+        """The captions of each image, likeliest first."""
+        result, first = [], self.first
         for rows, values in zip(self.tokens.tolist(), self.log_likelihoods.tolist(), strict=True):
             found = []
             for tokens, likelihoods in zip(rows, values, strict=True):
