@@ -154,14 +154,23 @@ class CachedDecoder:
 
     def read_prompt(self, cache: Cache, prompt: list[int]) -> Tensor:
         """The same first tokens for every image -> logits of the next, (B,V) float32."""
-        batch, new = cache.alive.shape[0], len(prompt)
-        tokens = torch.tensor(prompt, device=cache.alive.device).repeat(batch, 1)  # (B,m)
+        tokens = torch.tensor(prompt, device=cache.alive.device).repeat(cache.alive.shape[0], 1)  # (B,m)
+        return self.vocabulary(self._read_first(cache, tokens)[:, -1]).float()
+
+    def read_texts(self, cache: Cache, tokens: Tensor) -> Tensor:
+        """First tokens (B,m), of each image its own -> logits of what follows each of them, (B,m,V) float32."""
+        hidden = self._read_first(cache, tokens)
+        return self.vocabulary(hidden.flatten(0, 1)).view(*tokens.shape, -1).float()
+
+    def _read_first(self, cache: Cache, tokens: Tensor) -> Tensor:
+        """Tokens (B,m) into an empty cache -> (B,m,D)."""
+        new = tokens.shape[1]
         before = torch.cat([torch.full_like(tokens[:, :1], -1), tokens[:, :-1]], 1)
         causal = torch.ones(1, new, new, dtype=torch.bool, device=tokens.device).tril() if new > 1 else None
         hidden = self._advance(cache, tokens, before, torch.arange(new, device=tokens.device), causal)
         cache.alive[:, :, :new] = True
         cache.position = new
-        return self.vocabulary(hidden[:, -1]).float()
+        return hidden
 
     def read(self, cache: Cache, tokens: Tensor, before: Tensor) -> Tensor:
         """One more token for each hypothesis.

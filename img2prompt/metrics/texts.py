@@ -1,12 +1,11 @@
-"""Scores of predicted prompts: arrays in, floats out. `METRICS` holds one row a metric."""
+"""Scores of predicted prompts against true ones."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,23 +24,6 @@ def cosines(emb: ArrayLike, other: ArrayLike) -> NDArray[np.float64]:
 def mean_cosine(emb: ArrayLike, other: ArrayLike) -> float:
     """Mean cosine between embeddings (B,D) of predicted and of true prompts; the score of the Kaggle task."""
     return float(np.mean(cosines(emb, other)))
-
-
-def bootstrap_interval(
-    values: ArrayLike, *, level: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of `values` (B,); the same seed gives the same interval.
-
-    Source: Efron, "Bootstrap methods: another look at the jackknife", 1979.
-    """
-    sample = np.asarray(values, np.float64)  # (B,)
-    if sample.ndim != 1 or not len(sample):
-        raise ValueError(f"one or more values are needed, in one row; their shape is {sample.shape}")
-    rng = np.random.default_rng(seed)
-    # One resample at a time: a table of all indices would take resamples x B x 8 bytes.
-    means = [sample[rng.integers(0, len(sample), len(sample))].mean() for _ in range(resamples)]
-    low, high = np.quantile(means, ((1 - level) / 2, (1 + level) / 2))
-    return float(low), float(high)
 
 
 def bleu(prompts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
@@ -120,41 +102,3 @@ def identical_share(prompts: Sequence[str]) -> float:
     folded = [" ".join(prompt.lower().split()) for prompt in prompts]
     counts = Counter(folded)
     return sum(count for count in counts.values() if count > 1) / max(len(folded), 1)
-
-
-def auroc(positives: ArrayLike, negatives: ArrayLike) -> float:
-    """How well a score separates two groups: the chance that a positive scores higher, ties counted half; 0..1.
-
-    Source: Hanley and McNeil, "The meaning and use of the area under a ROC curve", 1982.
-    """
-    high, low = np.asarray(positives, np.float64), np.sort(np.asarray(negatives, np.float64))
-    if not high.size or not low.size or np.isnan(high).any() or np.isnan(low).any():
-        raise ValueError("both groups need one or more scores, none of them NaN")
-    below = np.searchsorted(low, high, "left") + np.searchsorted(low, high, "right")  # twice the count, ties once
-    return float(below.mean() / 2 / low.size)
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One row of `METRICS`.
-
-    Attributes:
-        function: arrays in, one float out.
-        range: smallest and largest value.
-        higher_is_better: the direction.
-        source: where the definition comes from.
-    """
-
-    function: Callable[..., float]
-    range: tuple[float, float]
-    higher_is_better: bool
-    source: str
-
-
-METRICS: dict[str, Metric] = {
-    "mean_cosine": Metric(mean_cosine, (-1.0, 1.0), True, "Kaggle: Stable Diffusion - Image to Prompts, 2023"),
-    "bleu": Metric(bleu, (0.0, 1.0), True, "Papineni et al., ACL 2002"),
-    "cider_d": Metric(cider_d, (0.0, 10.0), True, "Vedantam, Zitnick and Parikh, CVPR 2015"),
-    "identical_share": Metric(identical_share, (0.0, 1.0), False, "this project"),
-    "auroc": Metric(auroc, (0.0, 1.0), True, "Hanley and McNeil, 1982"),
-}
