@@ -107,11 +107,12 @@ class Drift:
     contradicted: tuple[str, ...] = ()  # what it states otherwise or makes up against the rules, in words
     cosine: float | None = None  # of the two texts' sentence embeddings; None: not measured
     checker: str = ""  # what looked: a row of the drift checks
+    unchecked: str | None = None  # why nothing could be looked at, in one line; None: it was
 
     @property
     def kept(self) -> bool:
-        """Nothing was lost and nothing contradicted."""
-        return not self.lost and not self.contradicted
+        """It was looked at; nothing was lost and nothing contradicted."""
+        return self.unchecked is None and not self.lost and not self.contradicted
 
 
 @dataclass(frozen=True, slots=True)

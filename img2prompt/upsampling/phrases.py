@@ -1,0 +1,269 @@
+"""English text -> its words with their parts of speech, and its noun phrases. The only importer of textblob.
+
+Parts of speech are those of the Penn Treebank, by the lexicon that textblob brings along.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache, lru_cache
+from typing import Any
+
+from img2prompt.upsampling.meanings import (
+    BOTH_NUMBERS,
+    COUNTS,
+    GROUPS,
+    IRREGULAR,
+    NEGATING_PHRASES,
+    NEGATIONS,
+    VAGUE,
+    colour_of,
+)
+
+_QUOTED = re.compile(r'"([^"\n]{1,300})"|“([^”\n]{1,300})”|«([^»\n]{1,300})»|(?<!\w)[\'‘]([^\'’\n]{1,300})[\'’](?!\w)')
+_TOKEN = re.compile(r"\w+(?:['’]\w+)*(?:-\w+(?:['’]\w+)*)*|[.!?;:,()]")
+_END = frozenset(".!?")
+_STOP = frozenset(".!?;:,()")
+_MOST_WORDS = 5000  # of a text that are read: a book in a cell must not hold up the rest
+_ADJECTIVES = ("JJ", "VBN", "VBG")
+_COLOURING = frozenset(("colored", "coloured", "color", "colour", "hued", "tinted", "toned"))
+_KEEPS_S = ("ss", "us", "is", "'s", "’s")  # no plurals, whatever follows from the ending alone
+_SAME = frozenset(("gas", "atlas", "canvas", "christmas", "texas"))
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word or mark of a text."""
+
+    text: str
+    key: str  # lower-case singular
+    tag: str
+    sentence: int
+
+    @property
+    def plural(self) -> bool:
+        """More than one, to judge by its form."""
+        low = self.text.lower()
+        return self.key != low or low in BOTH_NUMBERS or low in ("pants", "trousers", "glasses")
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """One noun with what is said directly before it.
+
+    `count` is a number that is said; None where none is, or a vague one. `article` is for "a" and "an".
+    """
+
+    head: Word
+    start: int  # places among the words
+    end: int
+    modifiers: frozenset[str] = frozenset()  # keys of the nouns before the head
+    colours: frozenset[str] = frozenset()
+    count: int | None = None
+    article: bool = False
+    vague: bool = False
+    negated: bool = False
+
+    @property
+    def is_name(self) -> bool:
+        """A name rather than a thing."""
+        return self.head.tag.startswith("NNP")
+
+
+@dataclass(slots=True)
+class _Open:
+    """A noun phrase that is being read."""
+
+    start: int = 0
+    nouns: list[Word] = field(default_factory=list)
+    colours: set[str] = field(default_factory=set)
+    count: int | None = None
+    article: bool = False
+    vague: bool = False
+    used: bool = False
+
+
+def unquoted(text: str) -> tuple[str, tuple[str, ...]]:
+    """The text without what stands in quotes, and that."""
+    quotes = tuple(next(filter(None, match.groups())).strip() for match in _QUOTED.finditer(text))
+    return _QUOTED.sub(" , ", text), tuple(quote for quote in quotes if re.search(r"\w", quote))
+
+
+def words_in(text: str) -> list[Word]:
+    """The words and marks of a text in order."""
+    words: list[Word] = []
+    for number, tokens in enumerate(_sentences(text)):
+        words += [Word(token, key_of(token), tag, number) for token, tag in _tagged(tokens)]
+    return words
+
+
+@lru_cache(maxsize=1 << 16)
+def key_of(word: str) -> str:
+    """A word in lower case and the singular."""
+    word = word.lower().removesuffix("'s").removesuffix("’s")
+    if word in IRREGULAR:
+        return IRREGULAR[word]
+    if len(word) < 4 or word in _SAME or word in BOTH_NUMBERS:
+        return word
+    if "-" in word:
+        first, _, last = word.rpartition("-")
+        return f"{first}-{key_of(last)}"
+    if not word.endswith("s"):  # irregular plurals: geese, cacti
+        return str(_textblob().inflect.singularize(word)) if word in _PLURALS else word
+    return word if word.endswith(_KEEPS_S) else str(_textblob().inflect.singularize(word))
+
+
+_PLURALS = frozenset(("geese", "mice", "teeth", "feet", "oxen", "cacti", "octopi", "fungi"))
+
+
+def phrases_in(words: Sequence[Word]) -> list[Phrase]:
+    """The noun phrases in order."""
+    return list(_Chunker(words).phrases())
+
+
+class _Chunker:
+    """Reads words one by one; a noun phrase ends where a word cannot belong to it."""
+
+    def __init__(self, words: Sequence[Word]) -> None:
+        self.words = words
+        self.negated = _negated_places(words)
+        self.open = _Open()
+        self.carried: _Open | None = None  # the number of "a pair of" waits for its noun
+
+    def phrases(self) -> Iterator[Phrase]:
+        """See `phrases_in`."""
+        for place, word in enumerate(self.words):
+            if not self._takes(place, word):
+                yield from self._close(place)
+                self._takes(place, word)
+        yield from self._close(len(self.words))
+
+    def _takes(self, place: int, word: Word) -> bool:
+        """Whether the word belongs to the phrase that is open."""
+        now, low = self.open, word.text.lower()
+        colour = colour_of(low) or colour_of(low.split("-")[0])
+        if low in ("and", ",") and now.colours and not now.nouns and _is_adjective(self._word(place + 1)):
+            return True  # "red and blue balls"
+        if now.nouns and not word.tag.startswith("NN"):
+            return False
+        if now.nouns and word.sentence != now.nouns[-1].sentence:
+            return False
+        if not now.used:
+            now.start = place
+        if word.tag in ("DT", "PRP$", "PDT", "WP$") or low in VAGUE:
+            fresh = not now.used
+            now.article, now.vague = low in ("a", "an", "another"), now.vague or low in VAGUE
+        elif (number := number_of(low)) is not None:
+            fresh, now.count, now.article = True, number, False
+        elif colour is not None and (not word.tag.startswith("NN") or not now.nouns):
+            fresh = True
+            now.colours.add(colour)
+        elif word.tag.startswith("NN"):
+            fresh = True
+            now.nouns.append(word)
+        else:
+            fresh = word.tag.startswith(_ADJECTIVES) or low in _COLOURING or (now.used and word.tag.startswith("RB"))
+        now.used = now.used or fresh
+        return fresh
+
+    def _close(self, place: int) -> Iterator[Phrase]:
+        now, self.open = self.open, _Open()
+        if not now.nouns:
+            return
+        *before, head = now.nouns
+        followed_by_of = place < len(self.words) and self.words[place].text.lower() == "of"
+        if followed_by_of and (head.key in GROUPS or now.vague):
+            self.carried = _Open(count=GROUPS.get(head.key), vague=head.key not in GROUPS)
+            return
+        carried, self.carried = self.carried or _Open(), None
+        if before and before[0].key in GROUPS:  # "a dozen eggs"
+            carried = _Open(count=GROUPS[before[0].key])
+        count = now.count if now.count is not None else carried.count
+        plausible = count is None or count == 1 or head.plural
+        yield Phrase(
+            head,
+            now.start,
+            place,
+            frozenset(word.key for word in before) - GROUPS.keys(),
+            frozenset(now.colours),
+            count if plausible else None,
+            now.article and carried.count is None,
+            now.vague or carried.vague,
+            now.start in self.negated or place - 1 in self.negated,
+        )
+
+    def _word(self, place: int) -> Word:
+        return self.words[place] if place < len(self.words) else Word("", "", "", -1)
+
+
+def number_of(word: str) -> int | None:
+    """The number that a word says; None: none."""
+    if word.isdecimal() and len(word) < 4:
+        return int(word)
+    return COUNTS.get(word)
+
+
+def _is_adjective(word: Word) -> bool:
+    return word.tag.startswith("JJ") or colour_of(word.text.lower()) is not None
+
+
+def _negated_places(words: Sequence[Word]) -> frozenset[int]:
+    """Places of the words that a negation reaches: up to the next mark, verb or other preposition."""
+    places: set[int] = set()
+    for place, word in enumerate(words):
+        two = f"{word.text} {words[place + 1].text}".lower() if place + 1 < len(words) else ""
+        first = place + 1 if word.text.lower() in NEGATIONS else place + 2 if two in NEGATING_PHRASES else None
+        if first is None:
+            continue
+        for other in range(first, min(first + 8, len(words))):
+            here = words[other]
+            if here.text in _STOP or here.sentence != word.sentence or here.tag in ("VBZ", "VBP", "VBD"):
+                break
+            if other > first and here.tag in ("IN", "TO") and here.text.lower() not in ("of",):
+                break
+            places.add(other)
+    return frozenset(places)
+
+
+def _sentences(text: str) -> Iterator[list[str]]:
+    sentence: list[str] = []
+    for number, match in enumerate(_TOKEN.finditer(text)):
+        if number >= _MOST_WORDS:
+            break
+        sentence += _parts(match[0])
+        if match[0] in _END:
+            yield sentence
+            sentence = []
+    if sentence:
+        yield sentence
+
+
+def _parts(token: str) -> list[str]:
+    """ "red-colored" and "blue-eyed" as two words, other hyphens as they are."""
+    first, hyphen, rest = token.partition("-")
+    return [first, rest] if hyphen and colour_of(first.lower()) and "-" not in rest else [token]
+
+
+def _tagged(tokens: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Tokens with their tags. After an article or adjective, before anything else, stands a noun: that is put right."""
+    found = [(str(token), str(tag)) for token, tag, *_ in _textblob().parser.find_tags(list(tokens))]
+    for place, (token, tag) in enumerate(found):
+        before = found[place - 1] if place else ("", "")
+        after = found[place + 1][1] if place + 1 < len(found) else "."
+        nominal = before[1] in ("DT", "PRP$", "CD") or before[1].startswith("JJ")
+        if (
+            nominal
+            and tag in ("VB", "VBP", "VBZ", "UH", "IN")
+            and after[:2] in (".", ",", "IN", "VB", "CC", "TO", "NN")
+        ):
+            tag = "NNS" if token.endswith("s") and not token.endswith("ss") else "NN"
+        yield token, tag
+
+
+@cache
+def _textblob() -> Any:
+    import textblob.en
+
+    return textblob.en
