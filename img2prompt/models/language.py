@@ -1,18 +1,20 @@
-"""Chat models: causal language models of transformers that answer messages."""
+"""Chat models: what answers messages, and the causal language models of transformers that do."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from img2prompt.errors import ModelError
+from img2prompt.errors import MissingExtra, ModelError
 from img2prompt.models.devices import fast_dtype
 from img2prompt.models.quiet import quietly
+from img2prompt.results import Failed
 
 Chat = Sequence[Mapping[str, str]]  # messages, each with "role" ("system", "user", "assistant") and "content"
 
@@ -39,6 +41,31 @@ class Answer:
     text: str
     tokens: int  # without the end
     finished: bool  # the model came to an end by itself
+
+
+class ChatBackend(Protocol):
+    """Anything that answers messages: a model on this machine, an endpoint, a program."""
+
+    @property
+    def name(self) -> str:
+        """Of the model, as results have it."""
+        ...
+
+    @property
+    def batch_size(self) -> int:
+        """Chats that are best asked together."""
+        ...
+
+    def settings(self) -> dict[str, Any]:
+        """Plain data that, with chat, sampling and seed, settles an answer: model, fingerprint, precision, ..."""
+        ...
+
+    def answer_many(self, chats: Sequence[Chat], sampling: Sampling, seeds: Sequence[int]) -> list[Answer | Failed]:
+        """An answer for each chat from its own seed, whatever it is asked together with.
+
+        What cannot be asked, or gets no answer, is a Failed row; the others are not touched by it.
+        """
+        ...
 
 
 @dataclass
@@ -68,7 +95,7 @@ class ChatModel:
         """
         if len(chats) != len(seeds):
             raise ValueError("every chat has its seed")
-        asked = [self._ids(chat) for chat in chats]
+        asked = [self.ids(chat) for chat in chats]
         # Alike in length go together; the answers come back in the order of the questions.
         order = sorted(range(len(asked)), key=lambda i: len(asked[i]))
         answers: dict[int, Answer] = {}
@@ -78,13 +105,43 @@ class ChatModel:
             answers.update(zip(some, found, strict=True))
         return [answers[i] for i in range(len(chats))]
 
-    def _ids(self, chat: Chat) -> list[int]:
-        ids = self.tokenizer.apply_chat_template(list(chat), add_generation_prompt=True, return_dict=False)
+    def ids(self, chat: Chat) -> list[int]:
+        """The tokens of a chat up to where the answer begins.
+
+        Raises:
+            ModelError: it leaves no room for an answer.
+        """
+        ids = self._templated([{**message, "content": self._inert(message["content"])} for message in chat])
         if len(ids) >= self.context_length:
             raise ModelError(
                 f"a prompt of {len(ids)} tokens: the language model takes {self.context_length - 1}; shorten the prompt"
             )
         return [int(i) for i in ids]
+
+    def _templated(self, chat: list[dict[str, str]]) -> list[int]:
+        from jinja2 import TemplateError
+
+        options = {"add_generation_prompt": True, "return_dict": False}
+        try:
+            ids: list[int] = self.tokenizer.apply_chat_template(chat, **options)
+        except TemplateError:  # some models have no system role: what they are told goes before what they are asked
+            if chat[0]["role"] != "system":
+                raise
+            first = {**chat[1], "content": f"{chat[0]['content']}\n\n{chat[1]['content']}"}
+            ids = self.tokenizer.apply_chat_template([first, *chat[2:]], **options)
+        return ids
+
+    def _inert(self, text: str) -> str:
+        """The text without special tokens such as "<|im_end|>": a message must not end itself and speak as another."""
+        special = [str(token) for token in self.tokenizer.all_special_tokens if str(token).strip()]
+        special += [str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special]
+        found = True
+        while found:  # taking one out may make another
+            found = False
+            for token in special:
+                if token in text:
+                    text, found = text.replace(token, " "), True
+        return text
 
     @torch.inference_mode()
     def _answer(self, asked: list[list[int]], sampling: Sampling, seeds: list[int]) -> list[Answer]:
@@ -143,7 +200,11 @@ def _stops(model: Any, tokenizer: Any) -> list[int]:
 
 
 def load_chat_model(
-    source: str | Path, device: str = "cpu", dtype: torch.dtype | None = None, batch_size: int = 16
+    source: str | Path,
+    device: str = "cpu",
+    dtype: torch.dtype | None = None,
+    batch_size: int = 16,
+    bits: int | None = None,
 ) -> ChatModel:
     """Loads a causal language model and its tokenizer from a folder or the machine's cache; nothing is downloaded.
 
@@ -152,18 +213,22 @@ def load_chat_model(
         device: where it computes.
         dtype: of the weights; None: bfloat16 where the device multiplies it, else float32.
         batch_size: chats that are answered together.
+        bits: 4 or 8 loads the weights so, through bitsandbytes (Dettmers et al. 2022 and 2023, arXiv:2208.07339 and
+            2305.14314).
 
     Raises:
+        MissingExtra: bits are asked for and bitsandbytes is not installed.
         ModelError: there is no such model here, it is damaged, or its tokenizer has no chat template.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    options = {"local_files_only": True, "trust_remote_code": False}
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    quantized = _quantized(bits, device)
     try:
         with quietly():
             tokenizer = AutoTokenizer.from_pretrained(str(source), **options)
             model = AutoModelForCausalLM.from_pretrained(
-                str(source), dtype=dtype or fast_dtype(device), use_safetensors=True, **options
+                str(source), dtype=dtype or fast_dtype(device), use_safetensors=True, **quantized, **options
             )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         line = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -171,4 +236,21 @@ def load_chat_model(
     if not tokenizer.chat_template:
         raise ModelError(f"{source}: its tokenizer has no chat template; take a chat or instruct model")
     tokenizer.padding_side = "left"
-    return ChatModel(model.eval().to(device), tokenizer, batch_size)
+    return ChatModel(model.eval() if quantized else model.eval().to(device), tokenizer, batch_size)
+
+
+def _quantized(bits: int | None, device: str) -> dict[str, Any]:
+    """Arguments that load weights in few bits, onto their device."""
+    if bits is None:
+        return {}
+    if find_spec("bitsandbytes") is None:
+        raise MissingExtra(f"{bits} bits: bitsandbytes is not installed; install it with: pip install bitsandbytes")
+    from transformers import BitsAndBytesConfig
+
+    config = BitsAndBytesConfig(
+        load_in_8bit=bits == 8,
+        load_in_4bit=bits == 4,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=fast_dtype(device),
+    )
+    return {"quantization_config": config, "device_map": {"": device}}
