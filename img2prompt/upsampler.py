@@ -9,24 +9,30 @@ back to the prompt as it was.
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from img2prompt.errors import ConfigError
+from img2prompt.errors import MissingExtra
 from img2prompt.models.language import Answer, ChatBackend, Sampling
 from img2prompt.results import Drift, Failed, Upsampled
 from img2prompt.tracing import past
 from img2prompt.upsampling.answers import read_answer
 from img2prompt.upsampling.backends import find_back_end
 from img2prompt.upsampling.cache import AnswerCache, open_cache
-from img2prompt.upsampling.drift import DRIFT_CHECKS, DriftCheck
+from img2prompt.upsampling.drift import Check, open_check
 from img2prompt.upsampling.limits import TokenCounter, open_counter, trim
 from img2prompt.upsampling.settings import BackEndSettings, UpsampleSettings
 from img2prompt.upsampling.templates import load_template
 
+if TYPE_CHECKING:
+    from img2prompt.models.sentence import SentenceEncoder
+
 __all__ = ["BackEndSettings", "PromptUpsampler", "UpsampleSettings", "open_upsampler"]
+
+_log = logging.getLogger(__name__)
 
 _RULES = 1  # of reading, trimming and judging answers: another number forgets what the cache holds
 _BATCHES = 4  # of the back end that are asked between two writes to the cache
@@ -83,7 +89,7 @@ class PromptUpsampler:
         backend: ChatBackend,
         *,
         settings: UpsampleSettings,
-        check: DriftCheck,
+        check: Check,
         counter: TokenCounter,
         cache: AnswerCache | None = None,
         outside: Callable[[str], str | None] | None = None,
@@ -203,7 +209,8 @@ class PromptUpsampler:
         if not drift.kept:
             lost = f"it lost: {', '.join(drift.lost)}" if drift.lost else ""
             wrong = f"it says otherwise: {', '.join(drift.contradicted)}" if drift.contradicted else ""
-            task.trouble = "; ".join(text for text in (candidate.trouble, lost, wrong) if text)
+            unseen = f"its facts could not be checked ({drift.unchecked})" if drift.unchecked else ""
+            task.trouble = "; ".join(text for text in (candidate.trouble, lost, wrong, unseen) if text)
         elif least is not None and drift.cosine is not None and drift.cosine < least:
             task.trouble = f"it is about something else (cosine {drift.cosine:.2f}, at least {least:.2f} is asked for)"
         else:
@@ -295,19 +302,24 @@ def open_upsampler(
     )
     counter = open_counter(given.target, given.token_limit)
     load_template(given.template or DEFAULT_TEMPLATE)  # before a model is loaded for nothing
-    check = _open_check(given)
+    backend = row.open(rest, run)
+    encoder = None if given.min_cosine is None else _sentence_encoder()
     return PromptUpsampler(
-        row.open(rest, run),
-        settings=given,
-        check=check,
+        backend,
+        settings=given if encoder else replace(given, min_cosine=None),
+        check=open_check(given.check or "auto", backend=backend, encoder=encoder),
         counter=counter,
         cache=open_cache(run.cache),
         outside=row.outside,
     )
 
 
-def _open_check(settings: UpsampleSettings) -> DriftCheck:
-    named = settings.check or next(iter(DRIFT_CHECKS))
-    if named not in DRIFT_CHECKS:
-        raise ConfigError(f"check {named}: there is none of that name; take one of {', '.join(DRIFT_CHECKS)}")
-    return DRIFT_CHECKS[named]()
+def _sentence_encoder() -> SentenceEncoder | None:
+    """The sentence model; None where it is not on this machine, and the log says so."""
+    from img2prompt.models.sentence import SentenceEncoder
+
+    try:
+        return SentenceEncoder()
+    except MissingExtra as error:
+        _log.warning("answers are not compared with their base as sentences: %s", error)
+        return None

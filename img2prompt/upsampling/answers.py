@@ -5,37 +5,37 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_THINKING = re.compile(
-    r"<(think|thinking|thought|reasoning|analysis)\b[^>]*>.*?(</\1\s*>|\Z)", re.DOTALL | re.IGNORECASE
-)
-_HTML = re.compile(r"\s*(<!doctype|<html|<head|<body|<\?xml)", re.IGNORECASE)
+_I = re.IGNORECASE
+_THINKING = re.compile(r"<(think|thinking|thought|reasoning|analysis)\b[^>]*>.*?(</\1\s*>|\Z)", re.DOTALL | _I)
+_HTML = re.compile(r"\s*(<!doctype|<html|<head|<body|<\?xml)", _I)
 _FENCE = re.compile(r"^\s*```.*$", re.MULTILINE)
-_MARK = re.compile(r"</?(prompt|answer|rich_prompt|caption|output)\s*>", re.IGNORECASE)
+_MARK = re.compile(r"</?(prompt|answer|rich_prompt|caption|output)\s*>", _I)
 _HEADING = re.compile(r"^\s{0,3}#{1,6}\s+.*$", re.MULTILINE)
 _LIST = re.compile(r"^\s*(?:[-*+•]|\d{1,2}[.)])\s+")
 _EMPHASIS = re.compile(r"(\*\*|__|(?<!\w)[*_](?=\S)|(?<=\S)[*_](?!\w)|`)")
-_LABEL = re.compile(
-    r"^\W*(?:(?:rich|rewritten|upsampled|expanded|detailed|enhanced|improved|revised|new|final|image|answer|output|"
-    r"result|description|caption|text[- ]to[- ]image|your)\s+){0,3}(?:prompt|caption|description|answer|version|output)\W{0,3}:\s*",
-    re.IGNORECASE,
+_LABEL = re.compile(  # "Upsampled prompt:"
+    r"^\W*(?:(?:rich|rewritten|upsampled|expanded|detailed|enhanced|improved|revised|new|final|image|answer|output|result"
+    r"|description|caption|text[- ]to[- ]image|your)\s+){0,3}"
+    r"(?:prompt|caption|description|answer|version|output)\W{0,3}:\s*",
+    _I,
 )
-_LEAD_IN = re.compile(
+_LEAD_IN = re.compile(  # "Sure! Here is a richer version:"
     r"^(?:(?:sure|certainly|of course|okay|ok|absolutely|great|yes)\b[^.:!\n]{0,40}[.:!,]\s*)?"
-    r"(?:(?:here(?:'s|’s| is| are)|below is|this is|i(?:'ve|’ve| have) (?:written|rewritten|expanded|created))\b[^:\n]{0,120}:\s*)?",
-    re.IGNORECASE,
+    r"(?:(?:here(?:['’]s| is| are)|below is|this is|i(?:['’]ve| have) (?:written|rewritten|expanded|created))\b"
+    r"[^:\n]{0,120}:\s*)?",
+    _I,
 )
 _REMARK = re.compile(
-    r"^\W*(?:note|explanation|remarks?|p\.?s\.?|let me know|i (?:hope|added|kept|have|tried|made)|this (?:prompt|version|answer)|"
-    r"word count|tokens?)\b",
-    re.IGNORECASE,
+    r"^\W*(?:note|explanation|remarks?|p\.?s\.?|let me know|i (?:hope|added|kept|have|tried|made)"
+    r"|this (?:prompt|version|answer)|word count|tokens?)\b",
+    _I,
 )
 _REFUSAL = re.compile(
-    r"^\W*(?:(?:i(?:'m| am|’m)\s+(?:really |very |so )?sorry|sorry|unfortunately|i apologi[sz]e)\b"
-    r"|(?:i|we)\s*(?:can(?:'t|not|’t| not)|am (?:unable|not able)|'m (?:unable|not able)|’m (?:unable|not able)"
-    r"|won(?:'t|’t)|will not|must decline|do not|don't)\s+(?:\w+\s+){0,2}(?:assist|help|create|generate|provide|fulfil|fulfill|comply|write|"
-    r"produce|engage|continue|do|describe|answer)"
-    r"|as an ai\b)",
-    re.IGNORECASE,
+    r"^\W*(?:(?:i(?: am|['’]m) (?:\w+ )?sorry|sorry|unfortunately|i apologi[sz]e|as an ai)\b"
+    r"|(?:i|we)(?: can(?:['’]t|not| not)| am (?:unable|not able)|['’]m (?:unable|not able)| won['’]t| will not"
+    r"| must decline| do not| don['’]t) (?:\w+ ){0,2}(?:assist|help|create|generate|provide|fulfill?|comply|write"
+    r"|produce|engage|continue|do|describe|answer))",
+    _I,
 )
 _QUOTES = {'"': '"', "'": "'", "“": "”", "‘": "’", "«": "»", "„": "“", "`": "`"}
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2064\ufeff\ufffd]")

@@ -37,7 +37,7 @@ class BackEnd:
     takes: str
     open: Callable[[str, BackEndSettings], ChatBackend]
     template: str = "detailed"
-    check: str = "general"
+    check: str = "auto"
     temperature: float = 0.7
     outside: Callable[[str], str | None] = lambda prompt: None
 
@@ -51,7 +51,7 @@ def find_back_end(spec: str) -> tuple[BackEnd, str]:
     Raises:
         ConfigError: there is no such row, or it takes something else.
     """
-    name, colon, rest = spec.partition(":")
+    name, _, rest = spec.partition(":")
     row = BACK_ENDS.get(name)
     if row is None:
         near = difflib.get_close_matches(name, BACK_ENDS, n=1)
@@ -98,7 +98,6 @@ BACK_ENDS: dict[str, BackEnd] = {
         "",
         _bundled,
         template="bare",
-        check="storybook",
         temperature=0.3,
         outside=outside_storybook,
     ),
