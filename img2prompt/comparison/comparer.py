@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2prompt.comparison.means import Means
-from img2prompt.comparison.measures import DERIVED, MEASURES, Measure
+from img2prompt.comparison.measures import MEASURES, Measure
+from img2prompt.comparison.sizes import opened
 from img2prompt.errors import ConfigError, Img2PromptError
 from img2prompt.metrics import METRICS, Metric
 from img2prompt.tracing import span
@@ -40,8 +41,9 @@ class _Predicting(Protocol):
 class Comparer:
     """Measures how close pictures are to each other and to texts; make one with `open`.
 
-    A pair's scores do not depend on the pairs beside it (to 1e-5). A score that cannot be had is NaN, and `undefined`
-    counts why: a picture is too small for the measure, or its model gave no finite number.
+    A pair's scores do not depend on the pairs beside it (to 1e-5). A score that cannot be had is NaN and never another
+    number, and `undefined` counts why: a picture has no pixels or is too small for the measure, a set has fewer than
+    two, or a model gives no finite number.
 
     Attributes:
         rows: the metrics that are usable here, by name.
@@ -114,29 +116,45 @@ class Comparer:
         return self._measured("image-text", images, prompts)
 
     def prompts(self, texts: Sequence[str], others: Sequence[str]) -> Array:
-        """Cosines (B,) of the sentence embeddings of two prompts at the same place; NaN where none can be had."""
+        """Cosines (B,) of the sentence embeddings of two prompts at the same place; NaN where the row is not usable."""
         scores = self._measured("texts", texts, others)
         return scores.get("prompt_cosine", np.full(len(texts), math.nan))
 
     def sets(self, originals: Sequence[Image], others: Sequence[Image]) -> dict[str, float]:
-        """Distances of two sets of pictures, of any sizes, a row a metric; NaN for fewer than two pictures in one."""
-        found = self._measured("sets", originals, others)
-        return {name: float(value[0]) for name, value in found.items()}
+        """Distances of two sets of pictures of any sizes, a row a metric; pictures that cannot be used are left out."""
+        ours, theirs = ([image for image in opened(some) if image is not None] for some in (originals, others))
+        with span("compare", kind="sets", originals=len(ours), others=len(theirs)) as step:
+            scores = {name: float(values[0]) for name, values in self._scores("sets", ours, theirs).items()}
+            step.set(**scores)
+        return scores
 
     def _measured(self, kind: str, first: Sequence[Any], second: Sequence[Any]) -> dict[str, Array]:
-        if kind != "sets" and len(first) != len(second):
+        if len(first) != len(second):
             raise ValueError(f"{len(first)} and {len(second)} items; pairs are compared")
-        names = [name for name, row in self.rows.items() if row.kind == kind]
-        scores: dict[str, Array] = {}
-        with span("compare", kind=kind, pairs=len(first), metrics=names) as step:
-            for name in names:
-                base, change = DERIVED.get(name, (name, None))
-                if change is not None and base in scores:
-                    scores[name] = change(scores[base])
-                else:
-                    scores[name] = self._measures[name].compute(first, second)
-            step.set(**{name: _mean(values) for name, values in scores.items()})
-        return scores
+        ours = list(first) if kind == "texts" else opened(first)
+        theirs = opened(second) if kind == "images" else list(second)
+        usable = [place for place in range(len(ours)) if ours[place] is not None and theirs[place] is not None]
+        ours, theirs = [ours[place] for place in usable], [theirs[place] for place in usable]
+        found = {}
+        with span("compare", kind=kind, pairs=len(first)) as step:
+            for name, scores in self._scores(kind, ours, theirs).items():
+                found[name] = np.full(len(first), math.nan)
+                found[name][usable] = scores
+                self._count(name, "a picture without pixels, or with too many", len(first) - len(usable))
+                step.set(**{name: _mean(scores)})
+        return found
+
+    def _scores(self, kind: str, first: list[Any], second: list[Any]) -> dict[str, Array]:
+        found = {}
+        for name in [name for name, row in self.rows.items() if row.kind == kind]:
+            scores = np.asarray(self._measures[name].compute(first, second), np.float64)
+            found[name] = np.where(np.isfinite(scores), scores, math.nan)
+            self._count(name, self._measures[name].unless, int(np.isnan(found[name]).sum()))
+        return found
+
+    def _count(self, name: str, reason: str, count: int) -> None:
+        if count:
+            self.undefined[f"{name}: {reason}"] += count
 
 
 def _mean(values: Array) -> float | None:

@@ -2,22 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from img2prompt.errors import MissingExtra, PresetError
+import numpy as np
+from numpy.typing import NDArray
+
+from img2prompt import hub
+from img2prompt.errors import PresetError
 
 if TYPE_CHECKING:
     from img2prompt.companions import Models
     from img2prompt.models.clip_texts import ClipTexts
     from img2prompt.models.features import FeatureEncoder
-    from img2prompt.models.inception import Inception
-    from img2prompt.models.likelihood import Likelihood
     from img2prompt.models.sentence import SentenceEncoder
     from img2prompt.results import Regressor
 
-CLIP = (("transformers", "openai/clip-vit-base-patch32"), ("open_clip", "ViT-B-32/openai"))  # one model, two formats
+# One model in two formats: repository -> family and source for `towers`.
+CLIP = {
+    "openai/clip-vit-base-patch32": ("transformers", "openai/clip-vit-base-patch32"),
+    "timm/vit_base_patch32_clip_224.openai": ("open_clip", "ViT-B-32/openai"),
+}
+
+T = TypeVar("T")
+
+
+class Once(Generic[T]):
+    """A function of two sequences that computes once what several metrics ask for, one after the other.
+
+    The sequences are told apart by identity, so they must not be changed between two calls.
+    """
+
+    def __init__(self, function: Callable[[Sequence[Any], Sequence[Any]], T]) -> None:
+        self._function = function
+        self._last: tuple[Sequence[Any], Sequence[Any], T] | None = None
+
+    def __call__(self, first: Sequence[Any], second: Sequence[Any]) -> T:
+        if self._last is None or self._last[0] is not first or self._last[1] is not second:
+            self._last = first, second, self._function(first, second)
+        return self._last[2]
 
 
 class Means:
@@ -46,7 +71,8 @@ class Means:
 
     @cached_property
     def regressor(self) -> Regressor:
-        """
+        """The regressor that stands beside the captioner.
+
         Raises:
             PresetError: the captioner brings none.
         """
@@ -58,11 +84,11 @@ class Means:
         return self.models.regressor
 
     @cached_property
-    def likelihood(self) -> Likelihood:
-        """The captioner as a judge of texts."""
+    def likelihoods(self) -> Once[NDArray[np.float64]]:
+        """The captioner as a judge of texts: `Likelihood.score_many`."""
         from img2prompt.models.likelihood import Likelihood
 
-        return Likelihood(self.models.captioner.loaded)
+        return Once(Likelihood(self.models.captioner.loaded).score_many)
 
     @cached_property
     def sentences(self) -> SentenceEncoder:
@@ -73,17 +99,24 @@ class Means:
 
     @cached_property
     def clip_source(self) -> tuple[str, str]:
-        """Family and source of CLIP ViT-B/32, in whichever format lies on this machine."""
-        from img2prompt import hub
+        """Family and source of CLIP ViT-B/32, in whichever format lies on this machine.
 
-        repositories = ("openai/clip-vit-base-patch32", "timm/vit_base_patch32_clip_224.openai")
-        for source, repository in zip(CLIP, repositories, strict=True):
+        Raises:
+            PresetError: in none.
+        """
+        return CLIP[self.cached(*CLIP)]
+
+    def cached(self, *repositories: str) -> str:
+        """The first of the repositories whose weights are in the Hugging Face cache.
+
+        Raises:
+            PresetError: none is.
+        """
+        for repository in repositories:
             if hub.cached_weights(repository) is not None:
-                return source
-        raise MissingExtra(
-            "CLIP ViT-B/32 of OpenAI is not in the Hugging Face cache; get it with:"
-            f" hf download {repositories[0]}, or: hf download {repositories[1]}"
-        )
+                return repository
+        ways = ", or: ".join(f"img2prompt pull hf-hub:{repository}" for repository in repositories)
+        raise PresetError(f"{repositories[0]} is not in the Hugging Face cache; get it with: {ways}")
 
     @cached_property
     def clip_pictures(self) -> FeatureEncoder:
@@ -102,8 +135,8 @@ class Means:
         return ClipTexts(TowerSpec(family, source=source), self.device)
 
     @cached_property
-    def inception(self) -> Inception:
-        """What FID and KID look at."""
+    def set_distances(self) -> Once[dict[str, float]]:
+        """FID and KID: `Inception.distances`."""
         from img2prompt.models.inception import Inception
 
-        return Inception(self.device, self.weights)
+        return Once(Inception(self.device, self.weights).distances)

@@ -1,4 +1,4 @@
-"""Pictures of two sizes side by side: which size both get. No model in here."""
+"""Pictures before they are measured: RGB, each object once, and of two sizes which both get. No model in here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from img2prompt.errors import ImageError
+from img2prompt.pairs.images import open_image
+
 LONGEST_SHORT_SIDE_PX = 256  # as the authors' own code of SSIM brings pictures to
+
+
+def opened(images: Sequence[Image.Image]) -> list[Image.Image | None]:
+    """Each as upright RGB, by `open_image`; one object stays one; None for one without pixels or with too many."""
+    pictures, places = unique(images)
+    ready: list[Image.Image | None] = []
+    for picture in pictures:
+        try:
+            ready.append(open_image(picture))
+        except ImageError:
+            ready.append(None)
+    return [ready[place] for place in places]
 
 
 def at_one_size(image: Image.Image, other: Image.Image) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

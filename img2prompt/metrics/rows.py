@@ -15,8 +15,8 @@ Kind = Literal["texts", "images", "image-text", "sets", "statistic"]
 
 _LIKENESS = "likeness"
 _CLIP = (
-    "CLIP ViT-B/32 of OpenAI in the Hugging Face cache, in transformers' format (hf download"
-    " openai/clip-vit-base-patch32) or in open_clip's (hf download timm/vit_base_patch32_clip_224.openai)"
+    "CLIP ViT-B/32 of OpenAI in the Hugging Face cache, as openai/clip-vit-base-patch32 (transformers' format) or as"
+    " timm/vit_base_patch32_clip_224.openai (open_clip's)"
 )
 
 
@@ -85,7 +85,7 @@ METRICS: dict[str, Metric] = {
         True,
         "Ruiz et al. (DreamBooth), CVPR 2023; ViT-S/16 of Caron et al., ICCV 2021",
         "images",
-        weights="DINO ViT-S/16 of Meta in the Hugging Face cache (hf download timm/vit_small_patch16_224.dino)",
+        weights="DINO ViT-S/16 of Meta in the Hugging Face cache, as timm/vit_small_patch16_224.dino",
     ),
     "dinov2_i": Metric(
         None,
@@ -93,7 +93,7 @@ METRICS: dict[str, Metric] = {
         True,
         "as dino_i, with ViT-B/14 of Oquab et al., TMLR 2024",
         "images",
-        weights="DINOv2 ViT-B/14 of Meta in the Hugging Face cache (hf download facebook/dinov2-base)",
+        weights="DINOv2 ViT-B/14 of Meta in the Hugging Face cache, as facebook/dinov2-base",
     ),
     "regressor_cosine": Metric(
         None,

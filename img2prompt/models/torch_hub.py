@@ -1,0 +1,45 @@
+"""Weights that libraries keep in torch's hub cache: where they lie; nothing is downloaded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from img2prompt.errors import PresetError
+
+CHECKPOINTS = "checkpoints"  # where torch puts what it downloads by its address
+
+
+def find_checkpoint_file(name: str, folder: Path | None, advice: str) -> Path:
+    """A weights file in `folder`, or in checkpoints/ of torch's hub cache ($TORCH_HOME/hub).
+
+    Raises:
+        PresetError: it is in neither; `advice` is what the message says to do.
+    """
+    return _find(name, folder, Path(torch.hub.get_dir()) / CHECKPOINTS, advice)
+
+
+def find_folder_of(names: tuple[str, ...], library: str, folder: Path | None, advice: str) -> Path:
+    """The folder that holds all `names`: `folder`, or that of a library inside torch's hub cache.
+
+    Raises:
+        PresetError: none does; `advice` is what the message says to do.
+    """
+    cache = Path(torch.hub.get_dir()) / library
+    for place in (folder, cache):
+        if place is not None and all((place / name).exists() for name in names):
+            return place
+    raise _absent(next(name for name in names if not (cache / name).exists()), folder, cache, advice)
+
+
+def _find(name: str, folder: Path | None, cache: Path, advice: str) -> Path:
+    for place in (folder, cache):
+        if place is not None and (place / name).is_file():
+            return place / name
+    raise _absent(name, folder, cache, advice)
+
+
+def _absent(name: str, folder: Path | None, cache: Path, advice: str) -> PresetError:
+    where = f"{cache}" if folder is None else f"{folder} or {cache}"
+    return PresetError(f"{name} is not in {where}; get it with: {advice}")
