@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from img2prompt._version import __version__
 from img2prompt.errors import ConfigError, Img2PromptError
+from img2prompt.tracing import span
 
 VERBS: dict[str, str] = {  # verb -> its line in the help; the module is img2prompt.jobs.<verb>
     "predict": "the prompts of pictures",
@@ -68,10 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if verb not in VERBS:
             raise ConfigError(f"there is no verb {verb!r}; the verbs are {', '.join(VERBS)}")
         _configure_logging()
-        job = importlib.import_module(f"img2prompt.jobs.{verb}")
-        if verb in RAW_VERBS:
-            return int(job.raw(rest))
-        return int(getattr(job, verb)(_parse(verb, job.add_arguments, rest)))
+        return _run(verb, rest)
     except Img2PromptError as error:
         print(f"img2prompt: {error}", file=sys.stderr)
         return 2
@@ -82,6 +80,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("img2prompt: interrupted; run the same command again to go on", file=sys.stderr)
         return 130
+
+
+def _run(verb: str, rest: list[str]) -> int:
+    """The verb, as the root of its trace where traces are asked for."""
+    job = importlib.import_module(f"img2prompt.jobs.{verb}")
+    if verb in RAW_VERBS:
+        with span(f"img2prompt {verb}", arguments=rest):
+            return int(job.raw(rest))
+    options = _parse(verb, job.add_arguments, rest)
+    with span(f"img2prompt {verb}", **vars(options)) as step:
+        code = int(getattr(job, verb)(options))
+        step.set(exit_code=code)
+        return code
 
 
 def _parse(verb: str, add_arguments: Any, rest: list[str]) -> argparse.Namespace:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ from img2prompt.pairs.images import DEFAULT_LIMITS, Limits, Source
 from img2prompt.presets import Located, best_available, resolve
 from img2prompt.reading import Opened, Reader
 from img2prompt.results import STYLES, EmbeddedPrompt, Failed, Prediction, Regressor
+from img2prompt.tracing import past
 
 if TYPE_CHECKING:
     from img2prompt.companions import Companions
@@ -117,11 +119,11 @@ class Predictor:
         """
         asked = _asked(candidates, style, seed)
         opened = self._reader(ignore_metadata).open(source)
-        if opened.error is not None:
+        row = next(self._rows([opened], asked))
+        if isinstance(row, Failed):
+            assert opened.error is not None
             raise opened.error
-        if opened.embedded is not None:
-            return _from_metadata(opened, opened.embedded)
-        return next(self._caption([opened], asked))
+        return row
 
     def predict_many(
         self,
@@ -167,11 +169,13 @@ class Predictor:
         captioned = self._caption([o for o in held if o.image is not None], asked)
         for opened in held:
             if opened.error is not None:
+                with past("predict", opened.seconds, source=opened.name) as step:
+                    step.fail(str(opened.error))
                 yield _failed(opened.name, opened.error)
             elif opened.embedded is not None:
-                yield _from_metadata(opened, opened.embedded)
+                yield _traced(_from_metadata(opened, opened.embedded), asked)
             else:
-                yield next(captioned)
+                yield _traced(next(captioned), asked)
 
     @property
     def captioner(self) -> CocaCaptioner:
@@ -219,6 +223,12 @@ def _asked(candidates: int, style: str, seed: int) -> Asked:
     if not 1 <= candidates <= MOST_RANKED:
         raise ConfigError(f"candidates {candidates}: 1 to {MOST_RANKED} are possible")
     return Asked(candidates, style, seed)
+
+
+def _traced(row: Prediction, asked: Asked) -> Prediction:
+    with past("predict", row.seconds, source=row.source, preset=row.preset, **asdict(asked)) as step:
+        step.set(prompt=row.prompt, origin=row.origin, confidence=row.confidence, in_domain=row.in_domain)
+    return row
 
 
 def _from_metadata(opened: Opened, embedded: EmbeddedPrompt) -> Prediction:

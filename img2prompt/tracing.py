@@ -6,8 +6,8 @@
     OTEL_SDK_DISABLED=true                                off, whatever the others say
 
 Without them nothing of OpenTelemetry is imported. A collector that is down costs spans and one line, never the work.
-What a step was given also stands in `input.value`, and what it found in `output.value`, as JSON: these are OpenInference's
-names (https://github.com/Arize-ai/openinference/tree/main/spec), which MLflow and W&B Weave show as inputs and outputs.
+What a step was given also stands in `input.value`, and what it found in `output.value`, as JSON: OpenInference's names
+(https://github.com/Arize-ai/openinference/tree/main/spec), which MLflow and W&B Weave show as inputs and outputs.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ import re
 import sys
 import time
 from multiprocessing import util as processes
-from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
@@ -30,6 +29,7 @@ from img2prompt.extras import need
 
 logger = logging.getLogger(__name__)
 
+KINDS = {"upsample": "LLM", "judge": "EVALUATOR"}  # OpenInference's kinds of steps; the others are CHAIN
 EXPORTERS = ("otlp", "console", "none")
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 TIMEOUTS = ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT")
@@ -52,16 +52,14 @@ class Step:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         """Ends the step; an error is recorded and goes on its way."""
 
 
 _UNTRACED = Step()
 
 
-def span(name: str, **attributes: object) -> Step:
+def span(name: str, /, **attributes: object) -> Step:
     """A step of the work, as a context manager; steps inside it become its children.
 
         with span("upsample", prompt=short, seed=3) as step:
@@ -76,22 +74,17 @@ def span(name: str, **attributes: object) -> Step:
         MissingExtra: traces are asked for and OpenTelemetry is not installed.
         ConfigError: the environment variables ask for what there is not.
     """
-    if not exporters():
-        return _UNTRACED
-    return _Recorded(_tracer(os.getpid()).start_span(name), attributes)
+    return _Recorded(name, attributes) if exporters() else _UNTRACED
 
 
-def past(name: str, seconds: float, **attributes: object) -> Step:
+def past(name: str, seconds: float, /, **attributes: object) -> Step:
     """As `span`, for a step that began `seconds` ago, such as one picture's share of a batch.
 
     Raises:
         MissingExtra: as for `span`.
         ConfigError: as for `span`.
     """
-    if not exporters():
-        return _UNTRACED
-    begun = time.time_ns() - int(seconds * 1e9)
-    return _Recorded(_tracer(os.getpid()).start_span(name, start_time=begun), attributes)
+    return _Recorded(name, attributes, time.time_ns() - int(seconds * 1e9)) if exporters() else _UNTRACED
 
 
 def exporters() -> tuple[str, ...]:
@@ -99,10 +92,10 @@ def exporters() -> tuple[str, ...]:
     given = os.environ.get
     if given("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return ()
-    named = given("OTEL_TRACES_EXPORTER", "").strip()
+    named = given("OTEL_TRACES_EXPORTER", "").replace(" ", "").lower()
     if not named:
         return ("otlp",) if any(given(name) for name in ENDPOINTS) else ()
-    return tuple(word.strip().lower() for word in named.split(",") if word.strip().lower() not in ("none", ""))
+    return tuple(word for word in named.split(",") if word not in ("none", ""))
 
 
 class _Recorded(Step):
@@ -110,11 +103,13 @@ class _Recorded(Step):
 
     __slots__ = ("_found", "_span", "_token")
 
-    def __init__(self, started: Any, attributes: dict[str, object]) -> None:
+    def __init__(self, name: str, attributes: dict[str, object], begun_ns: int | None = None) -> None:
+        self._span = _tracer(os.getpid()).start_span(name, start_time=begun_ns)
         from opentelemetry import context, trace
 
-        self._span, self._found = started, dict[str, Any]()
-        self._token = context.attach(trace.set_span_in_context(started))
+        self._found: dict[str, Any] = {}
+        self._token = context.attach(trace.set_span_in_context(self._span))
+        self._span.set_attribute("openinference.span.kind", KINDS.get(name, "CHAIN"))
         self._write("input.value", _plain(attributes))
 
     def set(self, **attributes: object) -> None:
@@ -127,9 +122,7 @@ class _Recorded(Step):
 
         self._span.set_status(StatusCode.ERROR, reason)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         from opentelemetry import context
 
         context.detach(self._token)
@@ -141,8 +134,7 @@ class _Recorded(Step):
 
     def _write(self, name: str, attributes: dict[str, Any]) -> None:
         if attributes:
-            shown = {name: json.dumps(attributes, ensure_ascii=False)}
-            shown[name.replace("value", "mime_type")] = "application/json"
+            shown = {name: json.dumps(attributes, ensure_ascii=False), name[:-5] + "mime_type": "application/json"}
             self._span.set_attributes(attributes | shown)
 
 
@@ -160,7 +152,9 @@ def _value(value: Any) -> Any:
         return values
     if hasattr(value, "tolist"):
         return _value(value.tolist())
-    return value if type(value) in (str, bool, int, float) else str(value)
+    if type(value) in (bool, float) or (type(value) is int and -(2**63) <= value < 2**63):
+        return value
+    return str(value).encode("utf-8", "replace").decode()  # a file's name may hold what is no text; one such loses all
 
 
 @functools.cache
@@ -234,10 +228,6 @@ class _Sending:
     def shutdown(self) -> None:
         """Closes the connection."""
         self._exporter.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30000) -> bool:
-        """Nothing waits here."""
-        return True
 
 
 class _OneLine(logging.Handler):
