@@ -20,8 +20,8 @@ class Column:
 
     Attributes:
         name: its heading.
-        kind: "text"; "prompt", set as such; "number", to the right and sorted as one; "bar", the value as a bar, whose
-            full length is the column's largest value.
+        kind: "text"; "prompt", set as such; "number", to the right and sorted as one, None as a dash that comes last;
+            "bar", the value as a bar, whose full length is the column's largest value.
         form: how a number is written.
     """
 
@@ -52,10 +52,11 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An entry of a long list and the numbers it can be sorted by."""
+    """An entry of a long list, the numbers it can be sorted by, and the name that links on the page lead to it by."""
 
     body: Markup
     keys: Mapping[str, float]
+    anchor: str = ""
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Any]], *, caption: str, sortable: bool = True) -> Markup:
@@ -92,6 +93,17 @@ def thumbnail(image: Image.Image, alt: str, *, most_px: int = 320, caption: str 
     return Picture(uri, small.width, small.height, alt, caption)
 
 
+def figure(picture: Picture) -> Markup:
+    """A picture with its caption."""
+    return Markup('<figure><img src="{}" width="{}" height="{}" alt="{}" loading="lazy">{}</figure>').format(
+        picture.uri,
+        picture.width_px,
+        picture.height_px,
+        picture.alt,
+        Markup("<figcaption>{}</figcaption>").format(picture.caption) if picture.caption else "",
+    )
+
+
 def grid(cards: Iterable[Card], *, large: bool = False) -> Markup:
     """Pictures with their prompts; `large` for cards of several pictures."""
     return Markup('<ul class="grid{}">{}</ul>\n').format(
@@ -112,7 +124,8 @@ def browse(items: Iterable[Item], sorts: Mapping[str, tuple[str, bool]], *, labe
         for name, (key, largest) in sorts.items()
     )
     entries = Markup("").join(
-        Markup('<li class="item"{}>{}</li>\n').format(
+        Markup('<li class="item"{}{}>{}</li>\n').format(
+            Markup(' id="{}"').format(item.anchor) if item.anchor else "",
             Markup("").join(Markup(' data-{}="{:g}"').format(Markup(key), value) for key, value in item.keys.items()),
             item.body,
         )
@@ -129,16 +142,7 @@ def browse(items: Iterable[Item], sorts: Mapping[str, tuple[str, bool]], *, labe
 
 
 def _card(card: Card) -> Markup:
-    pictures = Markup("").join(
-        Markup('<figure><img src="{}" width="{}" height="{}" alt="{}" loading="lazy">{}</figure>').format(
-            picture.uri,
-            picture.width_px,
-            picture.height_px,
-            picture.alt,
-            Markup("<figcaption>{}</figcaption>").format(picture.caption) if picture.caption else "",
-        )
-        for picture in card.pictures
-    )
+    pictures = Markup("").join(figure(picture) for picture in card.pictures)
     note = Markup('<p class="note">{}</p>').format(card.note) if card.note else ""
     return Markup('<li class="card"><div class="pictures">{}</div>{}{}</li>\n').format(
         pictures, prompt(card.prompt, cut=180), note
@@ -154,6 +158,8 @@ def _cell(column: Column, value: Any, largest: float) -> Markup:
         return Markup("<td>{}</td>").format(prompt(str(value), tag="div"))
     if column.kind == "text":
         return Markup("<td><bdi>{}</bdi></td>").format(value)
+    if column.kind == "number" and value is None:
+        return Markup('<td class="number" data-value="">–</td>')
     if column.kind == "number":
         return Markup('<td class="number" data-value="{}">{}</td>').format(value, column.form.format(value))
     share = 100 * abs(value) / largest if largest else 0

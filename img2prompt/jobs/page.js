@@ -16,7 +16,9 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const before = head.getAttribute("aria-sort");
       const down = before ? before === "ascending" : number;
       const sign = down ? -1 : 1;
-      const rows = [...body.rows].sort((a, b) => sign * (number ? value(a) - value(b) : value(a).localeCompare(value(b))));
+      const measure = (row) => value(row) === "" ? sign * Infinity : Number(value(row)); // what is missing comes last
+      const rows = [...body.rows].sort((a, b) =>
+        number ? sign * (measure(a) - measure(b)) || 0 : sign * value(a).localeCompare(value(b)));
       body.append(...rows);
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
@@ -60,6 +62,19 @@ for (const browse of document.querySelectorAll(".browse")) {
     show();
     if (list.getBoundingClientRect().top < 0) browse.scrollIntoView();
   };
+  // A link to an item that another page of the list holds, or that the search left out, brings it here first.
+  for (const link of document.querySelectorAll('a[href^="#"]')) {
+    const item = items.find((one) => one.id && one.id === link.hash.slice(1));
+    if (!item) continue;
+    link.addEventListener("click", () => {
+      if (!found.includes(item)) {
+        search.value = "";
+        find();
+      }
+      page = Math.floor(found.indexOf(item) / PAGE);
+      show();
+    });
+  }
   search.addEventListener("input", find);
   order.addEventListener("change", find);
   back.addEventListener("click", () => turn(-1));
