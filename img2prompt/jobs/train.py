@@ -1,4 +1,4 @@
-"""`img2prompt train captioner|regressor|upsampler`: LightningCLI over a model and its data, a row each."""
+"""`img2prompt train captioner|regressor|upsampler|text2image`: LightningCLI over a model and its data, a row each."""
 
 from __future__ import annotations
 
@@ -63,6 +63,13 @@ TRAINEES: dict[str, Trainee] = {
         module="img2prompt.training.upsampler:UpsamplerTraining",
         data="img2prompt.training.text_pairs:TextPairs",
         recipes=("storybook_upsampler",),
+        example="--data.source.train=FOLDER",
+    ),
+    "text2image": Trainee(
+        line="Trains a small text-to-image model: from a prompt to a picture.",
+        module="img2prompt.training.text2image:TextToImageTraining",
+        data="img2prompt.training.data:CaptionPairs",
+        recipes=("storybook_text2image", "storybook_text2image_gpu"),
         example="--data.source.train=FOLDER",
     ),
 }

@@ -20,6 +20,7 @@ from img2prompt.errors import ConfigError, ModelError
 from img2prompt.models.devices import usable
 from img2prompt.models.diffusion_encoders import EncoderRoom
 from img2prompt.models.diffusion_loading import dtype_of, fingerprint, first_line, load_pipeline, quiet
+from img2prompt.models.diffusion_mending import usual_call
 from img2prompt.models.diffusion_presets import locate
 from img2prompt.models.diffusion_schedulers import sampler_of, set_scheduler
 from img2prompt.models.diffusion_settings import PictureSettings, RunSettings
@@ -192,7 +193,7 @@ class DiffusionGenerator:
             "width": (wanted.width_px, preset and preset.image_px),
             "negative_prompt": (wanted.negative_prompt, None),
         }
-        arguments: dict[str, Any] = dict(preset.call) if preset is not None else {}
+        arguments = usual_call(self.pipeline) | (dict(preset.call) if preset is not None else {})
         for name, (given, usual) in asked.items():
             if name not in parameters:
                 if given is not None:

@@ -14,6 +14,7 @@ import torch
 from img2prompt.errors import ConfigError, ModelError
 from img2prompt.extras import need
 from img2prompt.models.devices import fast_dtype
+from img2prompt.models.diffusion_mending import mend
 from img2prompt.models.diffusion_presets import INDEX
 from img2prompt.models.diffusion_settings import ATTENTIONS, DTYPES, OFFLOADS, RunSettings
 
@@ -62,6 +63,7 @@ def load_pipeline(folder: Path, run: RunSettings, device: str, *, safety_checker
         # diffusers, transformers and safetensors raise all of these for folders that are cut or do not fit together.
         raise ModelError(f"{folder}: no pipeline that can be loaded ({first_line(error)})") from error
     pipeline.set_progress_bar_config(disable=True)
+    mend(pipeline)
     _set_up(pipeline, run, device)
     return pipeline
 

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from img2prompt.errors import ModelError, PresetError
+from img2prompt.presets import BUNDLED
 
 INDEX = "model_index.json"
 
 
 @dataclass(frozen=True, slots=True)
 class DiffusionPreset:
-    """One pipeline of the Hugging Face hub."""
+    """One pipeline: of the Hugging Face hub, or one that ships with the package."""
 
     name: str
-    repository: str
+    repository: str  # OWNER/NAME; of one that ships with the package, its folder in bundled/
     licence: str
     image_px: int  # the side it was trained for
     steps: int
@@ -30,10 +31,24 @@ class DiffusionPreset:
     about: str = ""
     call: Mapping[str, Any] = field(default_factory=dict)  # further arguments of the pipeline
 
+    @property
+    def bundled(self) -> bool:
+        """Whether it ships with the package."""
+        return "/" not in self.repository
+
 
 DIFFUSION_PRESETS: dict[str, DiffusionPreset] = {
     preset.name: preset
     for preset in (
+        DiffusionPreset(
+            "storybook-diffusion",
+            "text2image",
+            "MIT",
+            64,
+            20,
+            3.0,
+            about="the storybook world, drawn by the bundled diffusion model",
+        ),
         DiffusionPreset(
             "sd-1.5", "stable-diffusion-v1-5/stable-diffusion-v1-5", "CreativeML OpenRAIL-M", 512, 25, 7.5, "dpmpp-2m"
         ),
@@ -130,7 +145,8 @@ def locate(name: str) -> LocatedPipeline:
     """
     preset = DIFFUSION_PRESETS.get(name)
     if preset is not None:
-        return LocatedPipeline(name, _cached(preset.repository, f"pipeline {name}"), preset)
+        folder = _shipped(preset) if preset.bundled else _cached(preset.repository, f"pipeline {name}")
+        return LocatedPipeline(name, folder, preset)
     folder = Path(name.removeprefix("local-dir:")).expanduser()
     if folder.is_dir():
         if not (folder / INDEX).is_file():
@@ -145,6 +161,14 @@ def locate(name: str) -> LocatedPipeline:
     near = difflib.get_close_matches(name, DIFFUSION_PRESETS, n=1)
     hint = f"did you mean {near[0]}?" if near else f"the pipelines with a name are {', '.join(DIFFUSION_PRESETS)}"
     raise PresetError(f"{name}: neither a pipeline's name nor a folder; {hint}")
+
+
+def _shipped(preset: DiffusionPreset) -> Path:
+    """The folder of a pipeline inside the package."""
+    folder = BUNDLED / preset.repository
+    if not (folder / INDEX).is_file():
+        raise PresetError(f"{preset.name}: its files are missing from the installation; reinstall img2prompt")
+    return folder
 
 
 def _cached(repository: str, what: str) -> Path:

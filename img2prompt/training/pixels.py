@@ -86,14 +86,14 @@ def decode_once(
         shards: path, rows and sha256 of every shard, and whether it has a scene column; or, of pictures that lie in
             files of their own, `images` (paths or URLs) in the place of path.
         image_px: side of the square pictures.
-        grid: patches a side, for the targets of grounding.
+        grid: patches a side, for the targets of grounding; 0 for no targets.
         folder: where caches lie.
         shrink: as in `picture`.
 
     Raises:
         OutputError: the cache cannot be written (no space: it takes 3 * image_px**2 bytes a picture).
     """
-    scenes = all(shard["scenes"] for shard in shards)
+    scenes = grid > 0 and all(shard["scenes"] for shard in shards)
     wanted: list[Any] = [VERSION, image_px, grid if scenes else 0, [[s["sha256"], s["rows"]] for s in shards]]
     wanted += ["shrink"] if shrink else []
     place = folder / hashlib.sha256(json.dumps(wanted).encode()).hexdigest()[:16]

@@ -1,0 +1,217 @@
+"""A text-to-image model in training: a pixel diffusion transformer and its text encoder, from prompt-image pairs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from img2prompt.errors import ConfigError
+from img2prompt.models.text2image_making import TextToImage, load_text_to_image, new_networks, save_pipeline
+from img2prompt.models.tokenizer import OwnTokenizer, own_tokenizer
+from img2prompt.training import optim
+from img2prompt.training.data import CaptionPairs
+from img2prompt.training.module import Training
+from img2prompt.training.pair_set import Batch
+from img2prompt.training.text2image_noise import Noise, draw, noised, weights
+from img2prompt.training.text2image_sheet import Sheet, write_sheet
+
+
+@dataclass(frozen=True)
+class TextToImageSettings:
+    """Which text-to-image model is trained.
+
+    Attributes:
+        source: a folder of an earlier run to go on from, its last/ or best/; it says what all the others say.
+        transformer: or fields of diffusers' `PRXTransformer2DModel`, of a new one with random weights.
+        text_encoder: fields of transformers' `T5Config`, likewise.
+        vocab_size: tokens of a new model's own vocabulary, learned from the prompts.
+        image_px: side of a new model's pictures.
+        max_tokens: of a prompt, start and end included; longer ones are cut.
+        shift: of the sampler's time steps; above 1 spends more of them on noise.
+        compile: torch.compile the transformer; texts are then padded to the longest of their manner.
+        seed: of random weights.
+    """
+
+    source: Path | None = None
+    transformer: dict[str, Any] = field(default_factory=dict)
+    text_encoder: dict[str, Any] = field(default_factory=dict)
+    vocab_size: int = 1024
+    image_px: int = 64
+    max_tokens: int = 80
+    shift: float = 1.0
+    compile: bool = False
+    seed: int = 42
+
+
+class Networks(nn.Module):
+    """The text encoder and the transformer, as one model that trains."""
+
+    def __init__(self, transformer: nn.Module, text_encoder: nn.Module) -> None:
+        super().__init__()
+        self.transformer, self.text_encoder = transformer, text_encoder
+
+
+def predict_pictures(networks: Networks, pictures: Tensor, times: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+    """The clean pictures (B,3,H,W) that the transformer sees in noised ones.
+
+    Args:
+        networks: what predicts.
+        pictures: noised, (B,3,H,W).
+        times: (B,) in 0..1, 1 for noise alone.
+        tokens: of the prompts, (B,T).
+        mask: (B,T) bool, False for padding.
+    """
+    words = networks.text_encoder(input_ids=tokens, attention_mask=mask).last_hidden_state  # (B,T,D)
+    arguments = {"encoder_hidden_states": words, "attention_mask": mask, "return_dict": False}
+    seen: Tensor = networks.transformer(hidden_states=pictures, timestep=times, **arguments)[0]
+    return seen
+
+
+class TextToImageTraining(Training):
+    """Trains a `PRXPixelPipeline`: its transformer predicts the clean picture, its T5 encoder learns with it.
+
+    Args:
+        model: what is trained.
+        noise: times, noise and weights.
+        optimiser: how the weights move.
+        sheet: the sample pictures of each validation.
+    """
+
+    def __init__(
+        self,
+        model: TextToImageSettings,
+        noise: Noise = Noise(),  # noqa: B008 - frozen
+        optimiser: optim.Optimiser = optim.Optimiser(),  # noqa: B008
+        sheet: Sheet = Sheet(),  # noqa: B008
+    ) -> None:
+        super().__init__()
+        if (model.source is None) == (not model.transformer):
+            raise ConfigError("model.model: give either source (a model to go on from) or transformer (a new one)")
+        self.settings, self.noise, self.optimiser, self.sheet = model, noise, optimiser, sheet
+        self.networks: Any = None
+
+    def setup(self, stage: str) -> None:
+        """Makes or loads the model, and has the data tokenised and decoded for it."""
+        if self.networks is not None:
+            return
+        data: CaptionPairs = self.trainer.datamodule  # type: ignore[attr-defined]
+        self.made = load_text_to_image(self.settings.source) if self.settings.source else self._make(data)
+        if self.made.noise_scale != self.noise.scale:
+            raise ConfigError(
+                f"model.noise.scale {self.noise.scale:g}: the model was trained with {self.made.noise_scale:g}"
+            )
+        self.networks = Networks(self.made.transformer, self.made.text_encoder).train()
+        self.tokenizer: OwnTokenizer = own_tokenizer(self.made.tokenizer)
+        data.prepare(self.tokenizer, self.made.max_tokens, self.made.image_px, 0)
+        self._predict = torch.compile(predict_pictures) if self.settings.compile else predict_pictures
+
+    def _make(self, data: CaptionPairs) -> TextToImage:
+        asked = self.settings
+        kept = Path(self.trainer.default_root_dir) / "tokenizer.json"  # a resumed run keeps its vocabulary
+        if kept.exists():
+            tokenizer = Tokenizer.from_file(str(kept))
+        else:
+            tokenizer = data.new_tokenizer(asked.vocab_size)
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            tokenizer.save(str(kept))
+        networks = new_networks(asked.transformer, asked.text_encoder, tokenizer, asked.seed)
+        return TextToImage(*networks, tokenizer, asked.image_px, asked.max_tokens, self.noise.scale, asked.shift)
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """The loss of one batch.
+
+        Raises:
+            TrainingError: it is not finite.
+        """
+        loss, error = self.losses(batch, seed=batch.number)
+        self.check(loss, {"loss": loss}, batch.number)
+        if self.logs_now:
+            self.log_dict({"train/loss": loss.detach(), "train/error": error, "train/batch": float(batch.number)})
+        self.trainer.datamodule.next_batch = batch.number + 1  # type: ignore[attr-defined]
+        return loss
+
+    def losses(self, batch: Batch, seed: int) -> tuple[Tensor, Tensor]:
+        """The weighted loss, and the mean squared error without weights, of pictures in -1..1."""
+        clean = batch.images.contiguous().to(self.dtype) / 127.5 - 1  # (B,3,H,W)
+        # What a batch draws depends on its number alone, so that a resumed run draws it again.
+        drawn = draw(self.noise, tuple(clean.shape), seed=self.settings.seed * 1_000_003 + seed)
+        times, noise = drawn.times.to(clean.device), drawn.noise.to(clean.device)
+        tokens = self._padded(batch)
+        tokens = torch.where(drawn.dropped.to(clean.device)[:, None], self._empty(tokens), tokens)  # (B,T)
+        mask = tokens != self.tokenizer.pad_id  # (B,T)
+        # Compiling once more, without gradients, would take longer than validation does.
+        predict = self._predict if torch.is_grad_enabled() else predict_pictures
+        seen = predict(self.networks, noised(clean, times, noise), times, tokens, mask)
+        errors = F.mse_loss(seen, clean, reduction="none").mean(dim=(1, 2, 3))  # (B,)
+        return (errors * weights(self.noise, times)).mean(), errors.detach().mean()
+
+    def _padded(self, batch: Batch) -> Tensor:
+        if not self.settings.compile:
+            return batch.tokens
+        data: CaptionPairs = self.trainer.datamodule  # type: ignore[attr-defined]
+        return F.pad(batch.tokens, (0, data.longest(batch.manner) - batch.tokens.shape[1]), value=self.tokenizer.pad_id)
+
+    def _empty(self, tokens: Tensor) -> Tensor:
+        """The empty prompt, as the pipeline's tokenizer gives it, padded to (T,)."""
+        row = torch.full_like(tokens[0], self.tokenizer.pad_id)
+        row[0], row[1] = self.tokenizer.sot_id, self.tokenizer.eot_id
+        return row
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Logs the loss of one batch, under noise that is the same in every validation."""
+        loss, error = self.losses(batch, seed=-1 - index)
+        count = len(batch.rows)
+        self.log_dict({"val/loss": loss, "val/error": error, f"val/loss_{batch.manner}": loss}, batch_size=count)
+
+    def on_validation_epoch_end(self) -> None:
+        """Writes a sheet of sample pictures."""
+        if not self.sheet.pictures or not self.trainer.is_global_zero:
+            return
+        data: CaptionPairs = self.trainer.datamodule  # type: ignore[attr-defined]
+        prompts = data.validation_texts(next(iter(data.manners)))[: self.sheet.pictures]
+        folder = Path(self.trainer.default_root_dir) / "samples"
+        write_sheet(self.made, prompts, self.sheet, folder / f"step-{self.global_step:06d}.png")
+
+    @property
+    def trained(self) -> nn.Module:
+        """The transformer and the text encoder."""
+        networks: nn.Module = self.networks
+        return networks
+
+    def configure_optimizers(self) -> Any:
+        """AdamW (and Muon on the transformer blocks' matrices) with its schedule."""
+        groups = optim.parameter_groups(self.optimiser, self.networks, _places(self.networks))
+        factors = [lambda step: optim.factor(self.optimiser, step, self.trainer.max_steps)] * len(groups)
+        return optim.assembled(self.optimiser, groups, factors, self.fused)
+
+    def export(self, folder: Path) -> None:
+        """Writes a folder that `DiffusionPipeline.from_pretrained` reads."""
+        if self.trainer.is_global_zero:
+            save_pipeline(self.made, folder)
+
+
+_BLOCK = re.compile(r"^transformer\.blocks\.(\d+)\.")
+
+
+def _places(networks: nn.Module) -> dict[str, optim.Place]:
+    """Where the parameters lie; the modulation of a block moves by AdamW, as the text encoder does.
+
+    Modulations start at 0 so that every block starts as the identity, which steps of equal size in all directions undo.
+    """
+    names = [name for name, _ in networks.named_parameters()]
+    found = {name: int(block[1]) for name in names if (block := _BLOCK.match(name))}
+    top = max(found.values(), default=-1) + 1
+    last = ("transformer.final_layer",)
+    return {
+        name: optim.Place(top - found[name], ".modulation." not in name)
+        if name in found
+        else optim.Place(0 if name.startswith(last) else top + 1, False)
+        for name in names
+    }
