@@ -1,0 +1,154 @@
+"""Comparison: what the captioner says of the regenerated pictures, and every metric of every picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from img2prompt.jobs.loop.folder import RunFolder
+from img2prompt.jobs.loop.originals import open_pictures, original_file
+from img2prompt.jobs.loop.pictures import Wanted, picture_row
+from img2prompt.progress import track
+from img2prompt.results import Failed
+from img2prompt.tracing import span
+
+if TYPE_CHECKING:
+    from img2prompt.comparison import Comparer
+    from img2prompt.predictor import Predictor
+
+Scores = dict[str, dict[str, list[float | None]]]  # metric -> kind -> one value a seed
+TRUE, ANOTHER_SEED = "true prompt", "another seed"  # what a ceiling is made of
+CEILING = "ceiling"  # in scores: pictures of one prompt against each other, where no true prompt is known
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """An original with its regenerated pictures.
+
+    Attributes:
+        id: of the original.
+        reference: what pictures are compared to in words: the true prompt, else the predicted one.
+        predicted: the predicted prompt.
+        ceiling: "true prompt" | "another seed".
+        pictures: kind -> its pictures, a seed each.
+    """
+
+    id: str
+    reference: str
+    predicted: str
+    ceiling: str
+    pictures: Mapping[str, Sequence[Wanted]] = field(default_factory=dict)
+
+
+def predict_again(
+    run: RunFolder, cases: Sequence[Case], predictor: Callable[[], Predictor], style: str, batch_size: int
+) -> None:
+    """Predicts the prompt of every regenerated picture that has none yet.
+
+    Raises:
+        OutputError: a row cannot be written.
+        Img2PromptError: the model cannot be opened.
+    """
+    todo = [
+        picture
+        for case in cases
+        for pictures in case.pictures.values()
+        for picture in pictures
+        if run.get("again", picture.file) is None and "file" in picture_row(run, picture)
+    ]
+    twins: dict[tuple[str, str, int], list[Wanted]] = {}  # kinds with the same words have the same picture
+    for picture in todo:
+        twins.setdefault((picture.id, picture.prompt, picture.seed), []).append(picture)
+    if not twins:
+        return
+    files = (run.root / group[0].file for group in twins.values())
+    rows = predictor().predict_many(files, batch_size=batch_size, style=style, ignore_metadata=True)
+    shown = track(rows, total=len(twins), unit="picture", label="predict again")
+    for group, row in zip(twins.values(), shown, strict=True):
+        for picture in group:
+            run.put("again", picture.file, {"error": row.error} if isinstance(row, Failed) else {"text": row.prompt})
+
+
+def compare(run: RunFolder, cases: Sequence[Case], open_it: Callable[[], Comparer]) -> dict[str, str]:
+    """Scores every picture by every metric that it has no score of yet.
+
+    Returns:
+        Metrics that are not usable here, and why.
+
+    Raises:
+        OutputError: a row cannot be written.
+        Img2PromptError: the metrics cannot be opened.
+    """
+    comparer = open_it()
+    for name, model in comparer.settings().items():
+        run.open_model(f"metric {name}", {"model": model})
+    wanted = {name for name, row in comparer.rows.items() if row.kind != "sets"}
+    for case in track(cases, total=len(cases), unit="picture", label="compare"):
+        pictures = _Pictures(run, case)
+        known = run.get("score", case.id) or {}
+        # A picture that failed for want of memory may be there in the next run.
+        scores: Scores = known["scores"] if known.get("of") == pictures.files else {}
+        if not wanted <= set(scores):
+            with span("compare", image=case.id, reference=case.reference):
+                scores = {**scores, **pictures.scores(comparer)}
+            run.put("score", case.id, {"of": pictures.files, "scores": scores})
+    return dict(comparer.skipped)
+
+
+class _Pictures:
+    """The pictures of one original that are there."""
+
+    def __init__(self, run: RunFolder, case: Case) -> None:
+        self._case, self._run = case, run
+        self._places = [
+            (kind, place, picture)
+            for kind, pictures in case.pictures.items()
+            for place, picture in enumerate(pictures)
+            if "file" in picture_row(run, picture)
+        ]
+        self.files = [picture.file for _, _, picture in self._places]
+        ceiling = [number for number, (kind, _, _) in enumerate(self._places) if kind == "predicted"]
+        # Each against the next seed, the last against the first.
+        pairs = list(zip(ceiling, [*ceiling[1:], *ceiling[:1]], strict=True)) if len(ceiling) > 1 else []
+        self._pairs = [] if case.ceiling == TRUE else pairs
+
+    def scores(self, comparer: Comparer) -> Scores:
+        """By all metrics: of pictures to the original, of pictures to the reference, of what is predicted of them."""
+        if not self._places:
+            return {name: {} for name in comparer.rows}
+        original, *images = open_pictures(self._run.root, [original_file(self._case.id), *self.files])
+        count = len(images)
+        firsts, seconds = [original] * count, list(images)
+        firsts += [images[one] for one, _ in self._pairs]
+        seconds += [images[other] for _, other in self._pairs]
+        found = {name: self._by_kind(values) for name, values in comparer.images(firsts, seconds).items()}
+        # Of the words a ceiling without a true prompt is the original itself, which the words were read from.
+        itself = [original] if self._pairs else []
+        words = comparer.texts([*images, *itself], [self._case.reference] * (count + len(itself)))
+        found |= {name: self._by_kind(values) for name, values in words.items()}
+        if "prompt_cosine" in comparer.rows:
+            found["prompt_cosine"] = self._by_kind(self._of_prompts(comparer))
+        return found
+
+    def _of_prompts(self, comparer: Comparer) -> NDArray[np.float64]:
+        said = [(self._run.get("again", picture.file) or {}).get("text") for _, _, picture in self._places]
+        pairs = [(self._case.predicted, text) for text in said]
+        pairs += [(said[one], said[other]) for one, other in self._pairs]
+        known = [number for number, pair in enumerate(pairs) if None not in pair]
+        values = np.full(len(pairs), np.nan)
+        values[known] = comparer.prompts([pairs[n][0] for n in known], [pairs[n][1] for n in known])
+        return values
+
+    def _by_kind(self, values: NDArray[np.floating]) -> dict[str, list[float | None]]:
+        """Scores of all pictures, then of the ceiling where it is one of its own, as lists by kind."""
+        plain = [float(value) if np.isfinite(value) else None for value in values]
+        rows: dict[str, list[float | None]] = {k: [None] * len(p) for k, p in self._case.pictures.items()}
+        for (kind, place, _), value in zip(self._places, plain, strict=False):
+            rows[kind][place] = value
+        if self._pairs:
+            rows[CEILING] = plain[len(self._places) :]
+        return rows

@@ -1,0 +1,106 @@
+"""What a run found: results.jsonl, a row an image, and summary.json, made of nothing but these rows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from img2prompt.jobs.loop.scoring import CEILING, TRUE
+from img2prompt.metrics import METRICS, estimate, fraction_over, paired_test
+
+Row = dict[str, Any]
+BASE = "predicted"  # what every other kind is tested against
+
+
+def summarise(rows: Sequence[Row], seeds: int, asked: Sequence[str]) -> Row:
+    """The scores of a run, all from its rows.
+
+    Args:
+        rows: of results.jsonl.
+        seeds: pictures of a prompt.
+        asked: kinds that were to be compared, in order.
+
+    Returns:
+        images, seeds, failed and metrics, as in summary.json.
+    """
+    compared = [row for row in rows if row["scores"]]
+    metrics = {name: _metric(name, compared, seeds, asked) for name in METRICS if _has(compared, name)}
+    return {
+        "images": len(compared),
+        "seeds": seeds,
+        "failed": [failed for row in rows for failed in row["failed"]],
+        "metrics": metrics,
+    }
+
+
+def scores_row(scores: Mapping[str, Mapping[str, Any]]) -> tuple[Row, Row]:
+    """Scores by metric and kind -> by kind and metric, and those of the ceiling where it is one of its own."""
+    kinds: Row = {}
+    for metric, values in scores.items():
+        for kind, row in values.items():
+            kinds.setdefault(kind, {})[metric] = row
+    return kinds, kinds.pop(CEILING, {})
+
+
+def _has(rows: Sequence[Row], metric: str) -> bool:
+    return any(metric in scores for row in rows for scores in row["scores"].values())
+
+
+def _metric(name: str, rows: Sequence[Row], seeds: int, asked: Sequence[str]) -> Row:
+    about = METRICS[name]
+    found = {kind for row in rows for kind in row["scores"]}
+    kinds = [kind for kind in asked if kind in found]
+    tables = {kind: _table(rows, kind, name, seeds) for kind in (*kinds, "floor")}
+    ceilings = _ceilings(rows, name, seeds)
+    return {
+        "range": [_finite(value) for value in about.range],
+        "higher_is_better": about.higher_is_better,
+        "source": about.source,
+        "compares": about.kind,
+        "kinds": {kind: estimate(tables[kind]).to_dict() for kind in kinds},
+        "floor": estimate(tables["floor"]).to_dict()["mean"],
+        "ceiling": estimate(ceilings).to_dict()["mean"],
+        "ceiling_from": _told(Counter(row["ceiling_from"] for row in rows)),
+        "fractions": {
+            kind: fraction_over(
+                tables[kind], tables["floor"], ceilings, higher_is_better=about.higher_is_better
+            ).to_dict()
+            for kind in kinds
+        },
+        "tests": [
+            {"a": kind, "b": BASE, **paired_test(tables[kind], tables[BASE]).to_dict()}
+            for kind in kinds
+            if kind != BASE and BASE in tables
+        ],
+    }
+
+
+def _table(rows: Sequence[Row], kind: str, metric: str, seeds: int) -> NDArray[np.float64]:
+    """Scores (N,S) of a kind; NaN where there is none."""
+    return np.array([_padded(row["scores"].get(kind, {}).get(metric), seeds) for row in rows], np.float64)
+
+
+def _ceilings(rows: Sequence[Row], metric: str, seeds: int) -> NDArray[np.float64]:
+    """Scores (N,S) of the ceilings, each of whatever is known of its image."""
+    found = [row["scores"].get("true", {}) if row["ceiling_from"] == TRUE else row["ceiling"] for row in rows]
+    return np.array([_padded(scores.get(metric), seeds) for scores in found], np.float64)
+
+
+def _padded(values: Sequence[float | None] | None, seeds: int) -> list[float]:
+    known = [np.nan if value is None else value for value in values or ()]
+    return [*known, *[np.nan] * (seeds - len(known))]
+
+
+def _told(counts: Counter[str]) -> str:
+    """ "true prompt", or how many of each."""
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{name} ({count})" for name, count in sorted(counts.items()))
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

@@ -1,0 +1,200 @@
+"""`img2prompt roundtrip`: regenerates pictures from their prompts and says how close they come."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from img2prompt.errors import ConfigError, DataError
+from img2prompt.jobs.options import add_model_options, number
+from img2prompt.jobs.picture_options import add_picture_options, add_run_options, picture_settings, run_settings
+
+if TYPE_CHECKING:
+    from img2prompt.comparison import Comparer
+    from img2prompt.jobs.loop.folder import RunFolder
+    from img2prompt.jobs.loop.plan import Item
+    from img2prompt.jobs.loop.trip import Trip
+    from img2prompt.predictor import Predictor
+    from img2prompt.results import Generator, Upsampler
+
+KINDS = ("true", "predicted", "upsampled", "candidates")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    parser.description = (
+        "Predicts the prompt of each picture, makes it rich, regenerates pictures from both with the same noise, and"
+        " says how close each comes to the original, between a floor (another picture's prompt) and a ceiling (the true"
+        " prompt where it is known, else another seed). A killed run is continued by running it again; nothing is"
+        " downloaded."
+    )
+    add = parser.add_argument
+    add("images", nargs="*", metavar="IMAGE", help="file, folder (searched recursively), 'pattern*' or URL")
+    add("--pairs", metavar="SOURCE", help="pictures with their true prompts: a data set, table or folder of pairs")
+    add("--count", type=number(int, 1), metavar="N", help="only the first N pictures of --pairs")
+    add("--output", type=Path, required=True, metavar="RUN", help="folder of the run: pictures, results, report.html")
+    add_model_options(parser)
+    add("--ignore-metadata", action="store_true", help="a prompt inside of a file is not taken as its true prompt")
+    _add_loop(parser)
+    add_picture_options(parser)
+    add_run_options(parser)
+    add("--json", action="store_true", help="print summary.json instead of the table")
+    add("--no-report", action="store_true", help="write no report.html")
+
+
+def _add_loop(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("the loop").add_argument
+    add(
+        "--upsampler",
+        default="bundled",
+        metavar="SPEC",
+        help="bundled, transformers:FOLDER, openai:MODEL, dspy:FILE.json, a preset, or none (default: bundled)",
+    )
+    add("--endpoint", metavar="URL", help="of the upsampler openai:MODEL")
+    add("--generator", default="storybook", metavar="NAME", help="as `pairs generate --model` (default: storybook)")
+    add("--seeds", type=number(int, 1, 1000), default=4, metavar="N", help="pictures of a prompt (default: 4)")
+    add("--kinds", metavar="LIST", help=f"prompts to compare: {','.join(KINDS)} (default: all there are)")
+    add("--metrics", metavar="LIST", help="names of `img2prompt.metrics.METRICS` (default: all that are usable here)")
+
+
+def roundtrip(options: argparse.Namespace) -> int:
+    """Runs the loop; returns 1 when some pictures failed, else 0.
+
+    Raises:
+        ConfigError: an option is wrong, or the folder holds another run.
+        DataError: none of the pictures can be used.
+        OutputError: the folder cannot be written; finished work stays.
+        Img2PromptError: a model cannot be opened.
+    """
+    from img2prompt.jobs.doctor import installation
+    from img2prompt.jobs.loop.folder import RunFolder
+    from img2prompt.jobs.loop.plan import pictures_of
+    from img2prompt.jobs.loop.trip import Trip
+
+    items, wishes = _items(options), _wishes(options)
+    settings = {**_settings(options), "pictures": pictures_of(items)}
+    with RunFolder(options.output, settings, installation()) as run:
+        trip = Trip(run, items, wishes, _parts(options))
+        trip.words()
+        if not trip.predicted():
+            raise DataError(_none_usable(trip))
+        trip.pictures()
+        trip.scores()
+        summary = _finish(run, trip, options)
+    _print(summary, options)
+    return 1 if summary["failed"] else 0
+
+
+def _items(options: argparse.Namespace) -> list[Item]:
+    from img2prompt.jobs.loop.plan import items_of_pairs, items_of_targets
+    from img2prompt.jobs.targets import find_targets
+
+    if not options.images and options.pairs is None:
+        raise ConfigError("name pictures, or pairs of pictures and prompts with --pairs")
+    if options.count is not None and options.pairs is None:
+        raise ConfigError("--count is of --pairs; name fewer pictures instead")
+    items = items_of_targets(find_targets(options.images)) if options.images else []
+    if options.pairs is not None:
+        items += items_of_pairs(options.pairs, options.style, options.count, len(items))
+    return items
+
+
+def _wishes(options: argparse.Namespace) -> Any:
+    from img2prompt.jobs.loop.prompts import Asked
+    from img2prompt.jobs.loop.trip import Wishes
+
+    kinds = _listed(options.kinds) or KINDS
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise ConfigError(f"--kinds {unknown[0]}: choose from {', '.join(KINDS)}")
+    asked = Asked(options.candidates, options.style, options.seed, options.batch_size)
+    return Wishes(tuple(kinds), options.seeds, options.seed, asked, metadata=not options.ignore_metadata)
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What decides the results, beside the pictures."""
+    names = ("preset", "style", "candidates", "seed", "precision", "ignore_metadata", "upsampler", "generator", "seeds")
+    settings = {name: getattr(options, name) for name in names}
+    return {**settings, "kinds": options.kinds, **asdict(picture_settings(options))}
+
+
+def _parts(options: argparse.Namespace) -> Any:
+    from img2prompt.jobs.loop.trip import Parts
+
+    predictor = partial(_predictor, options)
+    return Parts(
+        predictor,
+        None if options.upsampler == "none" else partial(_upsampler, options),
+        partial(_generator, options),
+        partial(_comparer, options, predictor),
+    )
+
+
+def _predictor(options: argparse.Namespace) -> Predictor:
+    from img2prompt.predictor import Predictor
+
+    return Predictor.from_preset(options.preset, device=options.device, precision=options.precision)
+
+
+def _upsampler(options: argparse.Namespace) -> Upsampler:
+    from img2prompt.upsampler import BackEndSettings, UpsampleSettings, open_upsampler
+
+    run = BackEndSettings(device=options.device, batch_size=options.batch_size, endpoint=options.endpoint)
+    return open_upsampler(options.upsampler, UpsampleSettings(), run)
+
+
+def _generator(options: argparse.Namespace) -> Generator:
+    from img2prompt.jobs.generators import open_generator
+
+    return open_generator(options.generator, picture_settings(options), run_settings(options))
+
+
+def _comparer(options: argparse.Namespace, predictor: Callable[[], Predictor]) -> Comparer:
+    from img2prompt.comparison import Comparer
+
+    return Comparer.open(_listed(options.metrics) or None, device=options.device, predictor=predictor())
+
+
+def _listed(text: str | None) -> list[str]:
+    return [] if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _none_usable(trip: Trip) -> str:
+    failed = [failed for row in trip.rows() for failed in row["failed"]]
+    first = failed[0]
+    others = f"; and {len(failed) - 1} more" if len(failed) > 1 else ""
+    return f"none of the pictures can be used: {first['source']}: {first['error']}{others}"
+
+
+def _finish(run: RunFolder, trip: Trip, options: argparse.Namespace) -> dict[str, Any]:
+    """Writes results.jsonl, summary.json and report.html; returns the summary."""
+    from img2prompt.jobs.loop.summary import summarise
+
+    rows = trip.rows()
+    lines = [json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n" for row in rows]
+    run.write("results.jsonl", b"".join(lines))
+    summary = {"config": run.config, **summarise(rows, options.seeds, trip.kinds())}
+    summary["skipped_metrics"] = trip.skipped_metrics
+    run.write("summary.json", (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode())
+    if not options.no_report:
+        from img2prompt.jobs.loop.report import write_report
+
+        write_report(run.root)
+    return summary
+
+
+def _print(summary: dict[str, Any], options: argparse.Namespace) -> None:
+    from img2prompt.jobs.loop.closing import remarks, table
+
+    if options.json:
+        print(json.dumps(summary, indent=1, ensure_ascii=False))
+    else:
+        print("\n".join(table(summary)))
+    for line in remarks(summary):
+        print(line, file=sys.stderr)
+    print(options.output / ("summary.json" if options.no_report else "report.html"), file=sys.stderr)
