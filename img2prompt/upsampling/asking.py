@@ -32,7 +32,7 @@ def by_model(backend: ChatBackend) -> Callable[[Sequence[str], Sequence[str]], l
 
 
 def question(base: str, rewritten: str) -> list[dict[str, str]]:
-    """The messages that ask about one pair. The two prompts are handed over as JSON text: nothing in them can end it."""
+    """The messages that ask about one pair, handed over as JSON text: nothing in a prompt can end it."""
     system, _, request = TEMPLATE.read_text(encoding="utf-8").partition("## Request")
     system = system.partition("## System")[2].strip()
     filled = request.strip()

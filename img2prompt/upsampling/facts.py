@@ -1,4 +1,4 @@
-"""What any English prompt says: things, how many, which colours, what stands where, what is not there, names, quotes."""
+"""What any English prompt says: things, numbers, colours, what stands where, what is not there, names, quotes."""
 
 from __future__ import annotations
 

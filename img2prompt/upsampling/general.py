@@ -132,7 +132,8 @@ def _lost_relations(truth: Reading, said: Reading) -> Iterator[str]:
         subject, other = relation.subjects[0], relation.others[0]
         if not all(end in truth.things for end in (subject, other)) or subject.head.key == other.head.key:
             continue
-        asked = _asked(relation, subject.head.key, other.head.key)
+        # In "a girl reading a book under a tree" both the girl and the book are there.
+        asked = {fact for one in relation.subjects[:2] for fact in _asked(relation, one.head.key, other.head.key)}
         if asked & stated or _by_sides(relation, subject.head.key, other.head.key, said.sides):
             continue
         ends = (_plain(subject.head.key), _plain(other.head.key))

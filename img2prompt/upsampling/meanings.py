@@ -278,3 +278,9 @@ IRREGULAR: dict[str, str] = {
     "horseshoes": "horseshoe",
 }
 BOTH_NUMBERS = _set("fish sheep deer moose aircraft spacecraft series species bison shrimp salmon trout")
+ING_NOUNS = _set(
+    """
+painting drawing building clothing ceiling string morning evening spring thing lightning pudding railing awning dressing
+lettering wedding earring carving engraving stocking frosting icing flooring landing bedding
+"""
+)

@@ -15,6 +15,7 @@ from img2prompt.upsampling.meanings import (
     BOTH_NUMBERS,
     COUNTS,
     GROUPS,
+    ING_NOUNS,
     IRREGULAR,
     NEGATING_PHRASES,
     NEGATIONS,
@@ -65,6 +66,11 @@ class Phrase:
     article: bool = False
     vague: bool = False
     negated: bool = False
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Of all its nouns: of "a parrot perches" the last is none, which the tags do not tell."""
+        return self.modifiers | {self.head.key}
 
     @property
     def is_name(self) -> bool:
@@ -148,9 +154,11 @@ class _Chunker:
             return True  # "red and blue balls"
         if now.nouns and not word.tag.startswith("NN"):
             return False
-        if now.nouns and word.sentence != now.nouns[-1].sentence:
+        if now.nouns and (word.sentence != now.nouns[-1].sentence or _is_doing(low)):
             return False
         if not now.used:
+            if _is_doing(low) and place and self.words[place - 1].tag.startswith("NN"):
+                return False
             now.start = place
         if word.tag in ("DT", "PRP$", "PDT", "WP$") or low in VAGUE:
             fresh = not now.used
@@ -203,6 +211,11 @@ def number_of(word: str) -> int | None:
     if word.isdecimal() and len(word) < 4:
         return int(word)
     return COUNTS.get(word)
+
+
+def _is_doing(word: str) -> bool:
+    """After a noun: "a robot cooking pancakes"."""
+    return word.endswith("ing") and len(word) > 5 and word not in ING_NOUNS
 
 
 def _is_adjective(word: Word) -> bool:
@@ -259,6 +272,8 @@ def _tagged(tokens: Sequence[str]) -> Iterator[tuple[str, str]]:
             and after[:2] in (".", ",", "IN", "VB", "CC", "TO", "NN")
         ):
             tag = "NNS" if token.endswith("s") and not token.endswith("ss") else "NN"
+        elif before[1] == "NNS" and tag == "NN" and before[0].lower() not in ("sports", "arms"):
+            tag = "VBP"  # "two dogs chase a ball"
         yield token, tag
 
 

@@ -28,10 +28,10 @@ class Relation:
 
     def stated(self) -> Iterator[Stated]:
         """Every reading of it, in canonical form."""
-        for subject in self.subjects:
-            for other in self.others:
-                if subject.head.key != other.head.key:
-                    yield canonical(subject.head.key, self.name, other.head.key, self.flipped)
+        for subject in (key for phrase in self.subjects for key in phrase.keys):
+            for other in (key for phrase in self.others for key in phrase.keys):
+                if subject != other:
+                    yield canonical(subject, self.name, other, self.flipped)
 
 
 def canonical(subject: str, name: str, other: str, flipped: bool = False) -> Stated:
@@ -81,7 +81,7 @@ def _read(words: Sequence[Word], phrases: Sequence[Phrase], place: int, length: 
     next_word = _text(words, place + length)
     if next_word in ("it", "them") or not after or after[0].start > place + length + 5:
         others = before[1:] + _earlier(words, phrases, place)  # "a house with a tree behind it", "... and a kite above"
-        subjects = before[:1]
+        subjects = before[:1] + after[:1]
     else:
         others = after[:1] + _joined(words, after)
         subjects = before + (_earlier(words, phrases, place) if _has_pronoun(words, place) else [])
