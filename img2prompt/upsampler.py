@@ -8,24 +8,25 @@ back to the prompt as it was.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from img2prompt._version import __version__
 from img2prompt.errors import MissingExtra
-from img2prompt.models.language import Answer, ChatBackend, Sampling
+from img2prompt.models.chat import Chat, ChatBackend, Sampling
 from img2prompt.results import Drift, Failed, Upsampled
 from img2prompt.tracing import past
-from img2prompt.upsampling.answers import read_answer
 from img2prompt.upsampling.backends import find_back_end
 from img2prompt.upsampling.cache import AnswerCache, open_cache
 from img2prompt.upsampling.drift import Check, open_check
-from img2prompt.upsampling.limits import TokenCounter, open_counter, trim
+from img2prompt.upsampling.limits import TokenCounter, open_counter
 from img2prompt.upsampling.settings import BackEndSettings, UpsampleSettings
 from img2prompt.upsampling.templates import load_template
+from img2prompt.upsampling.trial import UNCHECKED, Trial
+from img2prompt.upsampling.world import World
 
 if TYPE_CHECKING:
     from img2prompt.models.sentence import SentenceEncoder
@@ -34,39 +35,7 @@ __all__ = ["BackEndSettings", "PromptUpsampler", "UpsampleSettings", "open_upsam
 
 _log = logging.getLogger(__name__)
 
-_RULES = 1  # of reading, trimming and judging answers: another number forgets what the cache holds
 _BATCHES = 4  # of the back end that are asked between two writes to the cache
-
-
-@dataclass
-class _Task:
-    """One prompt on its way."""
-
-    base: str
-    seed: int
-    trouble: str = ""  # what was wrong with the last answer
-    asked_limit: int = 0  # tokens that the next request names
-    attempts: int = 0
-    done: Upsampled | Failed | None = None
-    reserve: Upsampled | None = None  # good, but cut
-    seconds: float = 0.0
-
-    def draw_seed(self) -> int:
-        """Of this attempt."""
-        if self.attempts == 1:
-            return self.seed
-        return int.from_bytes(hashlib.sha256(f"{self.seed} {self.attempts}".encode()).digest()[:4], "big") >> 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """What an answer gave, before its facts are looked at."""
-
-    task: _Task
-    prompt: str
-    tokens: int
-    dropped: str
-    trouble: str = ""  # its length, where it had to be cut
 
 
 class PromptUpsampler:
@@ -78,7 +47,7 @@ class PromptUpsampler:
         check: base prompts and answers -> what was lost; see `upsampling.drift`.
         counter: of the text encoder that will read the prompts; it holds the limit.
         cache: keeps results for the next time; None: none.
-        outside: why a prompt is beyond what the model knows, in one line; None: the model knows them all.
+        world: what the model knows; None: anything.
 
     Raises:
         ConfigError: the template is unusable.
@@ -92,10 +61,10 @@ class PromptUpsampler:
         check: Check,
         counter: TokenCounter,
         cache: AnswerCache | None = None,
-        outside: Callable[[str], str | None] | None = None,
+        world: World | None = None,
     ) -> None:
         self.backend, self.counter, self.cache = backend, counter, cache
-        self._check, self._outside, self._given = check, outside, settings
+        self._check, self._world, self._given = check, world, settings
         self.template = load_template(settings.template or DEFAULT_TEMPLATE)
         temperature = DEFAULT_TEMPERATURE if settings.temperature is None else settings.temperature
         # An answer that is longer than it may be is still worth reading up to its last whole sentence.
@@ -105,7 +74,7 @@ class PromptUpsampler:
         """Plain data that, with prompt and seed, settles a result."""
         given = asdict(self._given) | {"template": self.template.label, "temperature": self._sampling.temperature}
         tokens = {"target": self.counter.name, "tokenizer": self.counter.fingerprint, "token_limit": self.counter.limit}
-        return {"model": self.backend.name, **self.backend.settings(), **given, **tokens, "rules": _RULES}
+        return {"model": self.backend.name, **self.backend.settings(), **given, **tokens, "img2prompt": __version__}
 
     def upsample_many(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Upsampled | Failed]:
         """A rich prompt for each, from its own seed alone.
@@ -114,165 +83,107 @@ class PromptUpsampler:
         service, is a Failed row, so that another run asks again.
         """
         wanted = list(zip(prompts, seeds, strict=True))
-        settled = self.settings()
-        unique = list(dict.fromkeys(wanted))
-        keys = [{"settings": settled, "prompt": prompt, "seed": seed} for prompt, seed in unique]
-        stored = self.cache.get_many(keys) if self.cache else [None] * len(keys)
-        found: dict[tuple[str, int], Upsampled | Failed] = {}
-        waiting = []
-        for one, row in zip(unique, stored, strict=True):
-            if row is None:
-                waiting.append(one)
-            else:
-                found[one] = _restored(row)
+        found: dict[tuple[str, int], Upsampled | Failed] = dict(self._stored(list(dict.fromkeys(wanted))))
+        waiting = [one for one in dict.fromkeys(wanted) if one not in found]
         step = max(self.backend.batch_size, 1) * _BATCHES
         for start in range(0, len(waiting), step):
             some = waiting[start : start + step]
-            made = self._upsample([_Task(prompt, seed) for prompt, seed in some])
-            found.update(zip(some, made, strict=True))
-            good = [(one, row) for one, row in zip(some, made, strict=True) if isinstance(row, Upsampled)]
-            if self.cache and good:
-                self.cache.put_many(
-                    [{"settings": settled, "prompt": prompt, "seed": seed} for (prompt, seed), _ in good],
-                    [row.to_dict() for _, row in good],
-                )
+            made = dict(zip(some, self._upsample(some), strict=True))
+            self._store(made)
+            found |= made
         return [found[one] for one in wanted]
 
-    def _upsample(self, tasks: list[_Task]) -> list[Upsampled | Failed]:
-        for task in tasks:
-            self._begin(task)
+    def _stored(self, wanted: Sequence[tuple[str, int]]) -> Iterator[tuple[tuple[str, int], Upsampled]]:
+        """What the cache holds."""
+        if self.cache is None:
+            return
+        for one, row in zip(wanted, self.cache.get_many(self._keys(wanted)), strict=True):
+            if row is not None and (restored := _restored(row)) is not None:
+                yield one, restored
+
+    def _store(self, made: Mapping[tuple[str, int], Upsampled | Failed]) -> None:
+        """Keeps what another run would find again."""
+        if self.cache is not None:
+            rows = {
+                one: row.to_dict()
+                for one, row in made.items()
+                if isinstance(row, Upsampled) and UNCHECKED not in (row.why or "")
+            }
+            self.cache.put_many(self._keys(list(rows)), list(rows.values()))
+
+    def _keys(self, wanted: Sequence[tuple[str, int]]) -> list[dict[str, Any]]:
+        settled = self.settings()
+        return [{"settings": settled, "prompt": prompt, "seed": seed} for prompt, seed in wanted]
+
+    def _upsample(self, wanted: Sequence[tuple[str, int]]) -> list[Upsampled | Failed]:
+        about = {"model": self.backend.name, "template": self.template.label}
+        trials = [Trial(base, seed, self.counter, about) for base, seed in wanted]
+        for trial in trials:
+            self._begin(trial)
         for _ in range(self._given.attempts):
-            open_tasks = [task for task in tasks if task.done is None]
-            if not open_tasks:
+            waiting = [trial for trial in trials if trial.done is None]
+            if not waiting:
                 break
             begun = time.perf_counter()
-            self._attempt(open_tasks)
-            for task in open_tasks:
-                task.seconds += (time.perf_counter() - begun) / len(open_tasks)
-        return [self._ended(task) for task in tasks]
+            self._attempt(waiting)
+            for trial in waiting:
+                trial.seconds += (time.perf_counter() - begun) / len(waiting)
+        return [self._ended(trial) for trial in trials]
 
-    def _begin(self, task: _Task) -> None:
+    def _begin(self, trial: Trial) -> None:
         """Ends at once what need not be asked."""
-        if not task.base.strip():
-            task.done = Failed(task.base, "an empty prompt", "EmptyPrompt")
-            return
-        task.asked_limit = self.counter.limit
-        why = self._outside(task.base) if self._outside else None
-        if self.counter.count(task.base) > self.counter.limit:
-            why = f"the prompt alone has {self.counter.count(task.base)} tokens, and {self.counter.limit} are the limit"
-        if why:
-            task.done = self._base(task, why)
+        if not trial.base.strip():
+            trial.done = Failed(trial.base, "an empty prompt", "EmptyPrompt")
+        elif self.counter.length(trial.base) > self.counter.limit:
+            trial.fall_back(f"the prompt alone is longer than the {self.counter.limit} tokens of the limit")
+        elif self._world and (why := self._world.outside(trial.base)):
+            trial.fall_back(why)
 
-    def _attempt(self, tasks: list[_Task]) -> None:
+    def _attempt(self, trials: list[Trial]) -> None:
         """Asks once for every prompt, and judges the answers together."""
-        for task in tasks:
-            task.attempts += 1
+        for trial in trials:
+            trial.attempts += 1
         answers = self.backend.answer_many(
-            [self.template.chat(task.base, task.asked_limit, task.trouble) for task in tasks],
-            self._sampling,
-            [task.draw_seed() for task in tasks],
+            [self._chat(trial) for trial in trials], self._sampling, [trial.draw_seed() for trial in trials]
         )
-        found = (self._candidate(task, answer) for task, answer in zip(tasks, answers, strict=True))
-        candidates = [candidate for candidate in found if candidate is not None]
-        if not candidates:
-            return
-        drifts = self._check([one.task.base for one in candidates], [one.prompt for one in candidates])
-        for candidate, drift in zip(candidates, drifts, strict=True):
-            self._judge(candidate, drift)
+        found = [(trial, trial.read(answer)) for trial, answer in zip(trials, answers, strict=True)]
+        candidates = [(trial, candidate) for trial, candidate in found if candidate is not None]
+        drifts = self._check([trial.base for trial, _ in candidates], [one.prompt for _, one in candidates])
+        for (trial, candidate), drift in zip(candidates, drifts, strict=True):
+            trial.judge(candidate, drift, self._given.min_cosine)
 
-    def _candidate(self, task: _Task, answer: Answer | Failed) -> _Candidate | None:
-        """The prompt in an answer, cut where it is too long; None: there is none."""
-        if isinstance(answer, Failed):
-            # What the model cannot be asked keeps its base; what got no answer is to be asked another time.
-            lasting = answer.kind in _LASTING
-            task.done = self._base(task, answer.error) if lasting else Failed(task.base, answer.error, answer.kind)
-            return None
-        read = read_answer(answer.text, task.base)
-        if read.trouble:
-            task.trouble = read.trouble
-            return None
-        tokens = self.counter.count(read.prompt)
-        if answer.finished and tokens <= self.counter.limit:
-            return _Candidate(task, read.prompt, tokens, "")
-        kept, dropped = trim(read.prompt, self.counter.limit, self.counter.count)
-        if not answer.finished and not dropped:
-            kept, dropped = trim(read.prompt, tokens - 1, self.counter.count)
-        task.asked_limit = max(self.counter.limit * self.counter.limit * 9 // (10 * max(tokens, 1)), 16)
-        if not kept:
-            task.trouble = "it was too long"
-            return None
-        return _Candidate(task, kept, self.counter.count(kept), dropped, "it was too long")
+    def _chat(self, trial: Trial) -> Chat:
+        prompt = trial.base
+        if self._world and trial.attempts > 1:  # in the words of the world, for it may know others than the user's
+            prompt = self._world.restated(prompt, trial.draw_seed())
+        return self.template.chat(prompt, trial.asked_limit, trial.trouble)
 
-    def _judge(self, candidate: _Candidate, drift: Drift) -> None:
-        """Takes a candidate that kept the facts, or notes what was wrong."""
-        task, least = candidate.task, self._given.min_cosine
-        if not drift.kept:
-            lost = f"it lost: {', '.join(drift.lost)}" if drift.lost else ""
-            wrong = f"it says otherwise: {', '.join(drift.contradicted)}" if drift.contradicted else ""
-            unseen = f"its facts could not be checked ({drift.unchecked})" if drift.unchecked else ""
-            task.trouble = "; ".join(text for text in (candidate.trouble, lost, wrong, unseen) if text)
-        elif least is not None and drift.cosine is not None and drift.cosine < least:
-            task.trouble = f"it is about something else (cosine {drift.cosine:.2f}, at least {least:.2f} is asked for)"
-        else:
-            result = self._result(
-                task,
-                prompt=candidate.prompt,
-                outcome="trimmed" if candidate.dropped else "upsampled",
-                tokens=candidate.tokens,
-                drift=drift,
-                dropped=candidate.dropped,
-            )
-            task.trouble = candidate.trouble
-            if candidate.dropped:
-                task.reserve = task.reserve or result
-            else:
-                task.done = result
-
-    def _ended(self, task: _Task) -> Upsampled | Failed:
-        """The result; its span has the time that its share of the batches took."""
-        if task.reserve and (task.done is None or isinstance(task.done, Failed)):
-            result: Upsampled | Failed = replace(task.reserve, attempts=task.attempts, seconds=task.seconds)
-        else:
-            tries = f"{task.attempts} answer{'s' if task.attempts > 1 else ''}"
-            result = task.done or self._base(task, f"none of {tries} would do; the last: {task.trouble}")
-        result = replace(result, seconds=round(task.seconds, 4)) if isinstance(result, Upsampled) else result
-        with past("upsample", task.seconds, prompt=task.base, seed=task.seed, model=self.backend.name) as step:
+    def _ended(self, trial: Trial) -> Upsampled | Failed:
+        """The result; its span lasts as long as its share of the batches."""
+        result = trial.ended()
+        with past("upsample", trial.seconds, prompt=trial.base, seed=trial.seed, model=self.backend.name) as step:
             if isinstance(result, Failed):
                 step.fail(result.error)
             else:
                 cosine = result.drift.cosine if result.drift else None
                 step.set(upsampled=result.prompt, outcome=result.outcome, tokens=result.tokens, why=result.why)
-                step.set(attempts=result.attempts, cosine=cosine)
+                step.set(attempts=result.attempts, template=result.template, cosine=cosine)
         return result
-
-    def _base(self, task: _Task, why: str) -> Upsampled:
-        """The base as it is, cut only where it is longer than what the encoder reads."""
-        kept, dropped = trim(task.base, self.counter.limit, self.counter.count)
-        tokens = self.counter.count(kept)
-        return self._result(task, prompt=kept, outcome="base", tokens=tokens, dropped=dropped, why=why)
-
-    def _result(self, task: _Task, **found: Any) -> Upsampled:
-        return Upsampled(
-            base=task.base,
-            token_limit=self.counter.limit,
-            model=self.backend.name,
-            template=self.template.label,
-            seed=task.seed,
-            attempts=task.attempts,
-            **found,
-        )
 
 
 DEFAULT_TEMPLATE = "detailed"
 DEFAULT_TEMPERATURE = 0.7
-_LASTING = frozenset({"PromptTooLong", "OutOfMemory", "Refused"})  # kinds of Failed that asking again does not change
 
 
-def _restored(row: dict[str, Any]) -> Upsampled:
-    drift = row.pop("drift")
-    if drift is not None:
-        drift = Drift(**{**drift, "lost": tuple(drift["lost"]), "contradicted": tuple(drift["contradicted"])})
-    return Upsampled(**row, drift=drift)
+def _restored(row: Mapping[str, Any]) -> Upsampled | None:
+    """A result from its plain data; None where that has another form."""
+    try:
+        drift = row["drift"]
+        if drift is not None:
+            drift = Drift(**{**drift, "lost": tuple(drift["lost"]), "contradicted": tuple(drift["contradicted"])})
+        return Upsampled(**{**row, "drift": drift})
+    except (KeyError, TypeError):
+        return None
 
 
 def open_upsampler(
@@ -310,7 +221,7 @@ def open_upsampler(
         check=open_check(given.check or "auto", backend=backend, encoder=encoder),
         counter=counter,
         cache=open_cache(run.cache),
-        outside=row.outside,
+        world=row.world,
     )
 
 

@@ -12,8 +12,9 @@ import torch
 
 from img2prompt import hub
 from img2prompt.errors import ModelError, PresetError
+from img2prompt.models.chat import Answer, Chat, Sampling
 from img2prompt.models.devices import usable
-from img2prompt.models.language import Answer, Chat, ChatModel, Sampling, load_chat_model
+from img2prompt.models.language import ChatModel, load_chat_model
 from img2prompt.results import Failed
 
 _log = logging.getLogger(__name__)

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from img2prompt.errors import ConfigError, PresetError
-from img2prompt.models.language import ChatBackend
+from img2prompt.models.chat import ChatBackend
 from img2prompt.models.language_presets import LANGUAGE_PRESETS, LanguagePreset
 from img2prompt.presets import BUNDLED
 from img2prompt.upsampling.settings import BackEndSettings
-from img2prompt.upsampling.world import outside_storybook
+from img2prompt.upsampling.world import STORYBOOK, World
 
 BUNDLED_FOLDER = BUNDLED / "upsampler"
 
@@ -29,7 +29,7 @@ class BackEnd:
         template: a name of TEMPLATES.
         check: a name of DRIFT_CHECKS.
         temperature: that suits it.
-        outside: why a prompt is beyond what the model knows; None: it knows it.
+        world: what the model knows; None: anything.
     """
 
     about: str
@@ -39,7 +39,7 @@ class BackEnd:
     template: str = "detailed"
     check: str = "auto"
     temperature: float = 0.7
-    outside: Callable[[str], str | None] = lambda prompt: None
+    world: World | None = None
 
 
 def find_back_end(spec: str) -> tuple[BackEnd, str]:
@@ -99,7 +99,7 @@ BACK_ENDS: dict[str, BackEnd] = {
         _bundled,
         template="bare",
         temperature=0.3,
-        outside=outside_storybook,
+        world=STORYBOOK,
     ),
     "transformers": BackEnd("any chat model on this machine", "its own", "FOLDER or OWNER/NAME", _transformers),
     "openai": BackEnd("any OpenAI-compatible endpoint", "its own", "MODEL", _openai),

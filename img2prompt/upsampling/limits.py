@@ -16,6 +16,7 @@ from img2prompt import hub
 from img2prompt.errors import ConfigError, ModelError, PresetError
 from img2prompt.presets import BUNDLED
 
+CHARACTERS_A_TOKEN = 30  # more than any prompt has in the mean
 _UNSET = 100_000  # tokenizers without a limit name a huge one
 
 
@@ -35,6 +36,12 @@ class TokenCounter:
     count: Callable[[str], int]
     fingerprint: str
 
+    def length(self, text: str) -> int:
+        """Tokens of a text; of one that is far too long a guess over the limit, since counting takes time."""
+        if len(text) > self.limit * CHARACTERS_A_TOKEN:
+            return max(len(text) // 4, self.limit + 1)
+        return self.count(text)
+
 
 @dataclass(frozen=True, slots=True)
 class _Row:
@@ -49,8 +56,8 @@ def open_counter(target: str, token_limit: int | None = None) -> TokenCounter:
     """The way in which a text encoder counts.
 
     Args:
-        target: a name of TOKEN_COUNTERS, a folder with a tokenizer, or one of a diffusers pipeline (then of its
-            text encoders the one that reads most).
+        target: a name of TOKEN_COUNTERS, a generator of TARGETS_OF_GENERATORS, a folder with a tokenizer, or one of
+            a diffusers pipeline (then of its text encoders the one that reads most).
         token_limit: fewer tokens than the encoder reads; None: all that it reads.
 
     Raises:
@@ -58,7 +65,7 @@ def open_counter(target: str, token_limit: int | None = None) -> TokenCounter:
         PresetError: its tokenizer is not on this machine.
         ModelError: the tokenizer's files are damaged.
     """
-    row = TOKEN_COUNTERS.get(target)
+    row = TOKEN_COUNTERS.get(TARGETS_OF_GENERATORS.get(target, target))
     if row is not None:
         count, fingerprint, own = row.open()
         most = row.limit or own
@@ -81,23 +88,29 @@ def _clip() -> tuple[Callable[[str], int], str, int]:
     return (lambda text: len(tokenizer.encode(_plain(text))) + 2), "clip-bpe", 77
 
 
-# All of them read with the same vocabulary of 32,100 pieces; the first whose tokenizer is on this machine serves.
-T5_REPOSITORIES = (
-    "google/t5-v1_1-xxl", "google/t5-v1_1-xl", "google/flan-t5-xxl", "google/flan-t5-xl", "google/flan-t5-large",
-    "google/flan-t5-base", "google/flan-t5-small", "google-t5/t5-base", "google-t5/t5-small", "t5-small",
-)  # fmt: skip
+# All of them read with the same vocabulary of 32,100 pieces; the first whose file is on this machine serves.
+T5_FILES = (
+    ("google-t5/t5-small", "tokenizer.json"),
+    ("google-t5/t5-base", "tokenizer.json"),
+    ("google/flan-t5-small", "tokenizer.json"),
+    ("google/flan-t5-base", "tokenizer.json"),
+    ("google/flan-t5-xl", "tokenizer.json"),
+    ("black-forest-labs/FLUX.1-schnell", "tokenizer_2/tokenizer.json"),
+    ("black-forest-labs/FLUX.1-dev", "tokenizer_2/tokenizer.json"),
+    ("stabilityai/stable-diffusion-3.5-medium", "tokenizer_3/tokenizer.json"),
+)
 
 
 @cache
 def _t5() -> tuple[Callable[[str], int], str, int]:
-    for repository in T5_REPOSITORIES:
-        path = hub.cached_file(repository, "tokenizer.json")
-        if path is not None:
-            return _of_file(path)
-    raise PresetError(
-        "t5: its tokenizer is not on this machine; get it with: hf download google-t5/t5-small tokenizer.json,"
-        " or name the folder of a pipeline that has one"
-    )
+    found = (hub.cached_file(*place) for place in T5_FILES)
+    path = next((path for path in found if path is not None), None)
+    if path is None:
+        raise PresetError(
+            "t5: its tokenizer is not on this machine; get it (1.4 MB) with: hf download google-t5/t5-small"
+            " tokenizer.json, or name the folder of a pipeline that has one"
+        )
+    return _of_file(path)
 
 
 @cache
@@ -160,6 +173,20 @@ TOKEN_COUNTERS: dict[str, _Row] = {
     "t5-512": _Row(512, "T5: FLUX.1 dev", _t5),
 }
 
+# What reads the prompts of a generator; of several text encoders the one that reads most.
+TARGETS_OF_GENERATORS: dict[str, str] = {
+    "sd-1.5": "clip",
+    "sd-2": "clip",
+    "sd-2.1": "clip",
+    "sd-2.1-base": "clip",
+    "sd-turbo": "clip",
+    "sdxl": "clip",
+    "sdxl-turbo": "clip",
+    "pixart-sigma": "t5-300",
+    "sd-3.5-medium": "t5",
+    "flux-schnell": "t5",
+}
+
 _SENTENCE = re.compile(r"[.!?…][\"'”’)\]]*(?=\s|$)|[。！？]")
 _CLAUSE = re.compile(r"[;:,—–](?=\s)|\s(?=[—–-]\s)|[，；：、]")
 _WORD = re.compile(r"(?=\s)")
@@ -174,12 +201,13 @@ def trim(text: str, limit: int, count: Callable[[str], int]) -> tuple[str, str]:
         What is kept, and what was dropped off the end.
     """
     text = text.strip()
-    if count(text) <= limit:
+    start = text[: limit * CHARACTERS_A_TOKEN]
+    if start == text and count(text) <= limit:
         return text, ""
-    kept = [_longest(text, _ends(text, pattern), limit, count) for pattern in (_SENTENCE, _CLAUSE, _WORD)]
+    kept = [_longest(text, _ends(start, pattern), limit, count) for pattern in (_SENTENCE, _CLAUSE, _WORD)]
     sentence, clause, word = kept
     best = sentence if 2 * len(sentence) >= len(clause) else clause
-    best = best or word or _longest(text, range(len(text)), limit, count)
+    best = best or word or _longest(text, range(len(start)), limit, count)
     return best.rstrip(" ,;:—–-，；：、"), text[len(best) :].strip()
 
 

@@ -141,7 +141,7 @@ def _filled(text: str, prompt: str, token_limit: int, trouble: str) -> str:
 
 def _inert(prompt: str, request: str) -> str:
     """The prompt in one line, without the marks (such as </prompt>) that the request itself puts around it."""
-    prompt = " ".join(prompt.split())
+    prompt = " ".join(prompt.encode("utf-8", "replace").decode().split())  # lone surrogates cannot be sent
     for mark in re.findall(r"<\s*/?\s*(\w+)\s*>", request):
         prompt = re.sub(rf"<\s*/?\s*{mark}\s*/?\s*>", " ", prompt, flags=re.IGNORECASE)
     return " ".join(prompt.split())

@@ -1,14 +1,33 @@
-"""Whether a prompt belongs to the storybook world, the only one that the bundled upsampler knows."""
+"""The storybook world, the only one that the bundled upsampler knows: what is outside of it, and how it says things."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 
+from img2prompt.pairs.storybook.describe import describe
+from img2prompt.pairs.storybook.imagine import imagine
 from img2prompt.pairs.storybook.lexicon import LEXICON
 from img2prompt.pairs.storybook.parse import parse
 from img2prompt.pairs.storybook.setting_phrases import SETTING_WORDS, TIME_WORDS, WEATHER_WORDS
 from img2prompt.pairs.storybook.style_phrases import MODIFIERS, STYLE_WORDS
 from img2prompt.pairs.words import telling, words_of
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What a model knows.
+
+    Attributes:
+        outside: why a prompt is none of the world, in one line; None: it is one.
+        restated: a prompt of the world and a seed -> the same facts in the words that the model learned from; what
+            the prompt leaves open, the seed decides.
+    """
+
+    outside: Callable[[str], str | None]
+    restated: Callable[[str, int], str]
+
 
 _NAMED = 3  # unknown words that a reason names
 
@@ -32,3 +51,11 @@ def _words() -> frozenset[str]:
     phrases += [text for words in STYLE_WORDS.values() for text in (*words.of, *words.after)]
     phrases += [*MODIFIERS, *TIME_WORDS.values(), *(text for words in WEATHER_WORDS.values() for text in words)]
     return frozenset(word for phrase in phrases for word in words_of(phrase))
+
+
+def restated_storybook(prompt: str, seed: int) -> str:
+    """A short prompt of a scene in which the facts of this one hold."""
+    return describe(imagine(parse(prompt), seed), "short")
+
+
+STORYBOOK = World(outside_storybook, restated_storybook)
