@@ -144,7 +144,9 @@ def test_dreamsim_is_the_package_called_plainly(hub: Path) -> None:
     folder = save_dreamsim(hub)
     one, two = scenes(2)
     found = Comparer.open(["dreamsim"], device="cpu").images([one, one, one], [one, two, two])["dreamsim"]
-    model, look = dreamsim(device="cpu", cache_dir=str(folder), dreamsim_type="open_clip_vitb32")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model, look = dreamsim(device="cpu", cache_dir=str(folder), dreamsim_type="open_clip_vitb32")
     wanted = model(look(one), look(two)).item()
     assert wanted > 1e-3
     assert found == pytest.approx([0, wanted, wanted], rel=1e-3, abs=1e-6)
@@ -167,6 +169,7 @@ def test_fid_and_kid_are_those_of_torch_fidelity(hub: Path) -> None:
         cuda=False,
         verbose=False,
         cache=False,
+        save_cpu_ram=True,
         feature_extractor_weights_path=str(path),
     )
     assert found["fid"] == pytest.approx(wanted["frechet_inception_distance"], rel=1e-2) and found["fid"] > 1e-3

@@ -10,14 +10,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from img2prompt.metrics import METRICS, auroc, bleu, bootstrap_interval, cider_d, cosines, identical_share, mean_cosine
+from img2prompt.extras import EXTRAS
+from img2prompt.metrics import (
+    METRICS,
+    auroc,
+    bleu,
+    bootstrap_interval,
+    cider_d,
+    colour_distance,
+    cosines,
+    identical_share,
+    mean_cosine,
+)
 
 scores = st.lists(st.integers(-5, 5).map(float), min_size=1, max_size=20)
 captions = st.lists(st.sampled_from(["a red cat", "two dogs on a beach", "an oil painting of a tree"]), min_size=1)
 
 
 def test_importing_brings_no_torch() -> None:
-    code = "import sys, img2prompt.metrics; print(sorted({'torch', 'sacrebleu'} & set(sys.modules)))"
+    code = "import sys, img2prompt.metrics; print(sorted({'torch', 'sacrebleu', 'scipy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
 
 
@@ -109,15 +120,50 @@ EXAMPLES = {  # metric -> arguments of perfect and of worthless predictions
     ),
     "identical_share": ((["a", "b"],), (["a", "a"],)),
     "auroc": (([1], [0]), ([0], [1])),
+    "colour_distance": (
+        (np.full((2, 3, 3), 100, np.uint8), np.full((5, 1, 3), 100, np.uint8)),
+        (np.zeros((2, 2, 3), np.uint8), np.full((2, 2, 3), 255, np.uint8)),
+    ),
 }
 
 
 @pytest.mark.parametrize("name", METRICS)
+def test_every_row_says_what_it_is(name: str) -> None:
+    row = METRICS[name]
+    low, high = row.range
+    assert low < high and row.source
+    assert row.kind in ("texts", "images", "image-text", "sets", "statistic")
+    assert row.needs is None or row.needs in EXTRAS
+    if row.function is None and name != "ssim":  # which is a formula that torchmetrics computes
+        assert row.weights
+
+
+@pytest.mark.parametrize("name", [name for name, row in METRICS.items() if row.function is not None])
 def test_every_row_reaches_the_ends_of_its_range(name: str) -> None:
     row, (best, worst) = METRICS[name], EXAMPLES[name]
+    assert row.function is not None
     ends = row.range if row.higher_is_better else row.range[::-1]
     assert row.function(*best) == pytest.approx(ends[1])
     assert row.function(*worst) == pytest.approx(ends[0])
+
+
+def test_colour_distance_by_hand() -> None:
+    half = np.zeros((4, 4, 3), np.uint8)
+    half[:2] = 255
+    black = np.zeros((9, 2, 3), np.uint8)
+    assert colour_distance(half, black) == pytest.approx(0.5)  # half of the pixels have no colour in common
+    assert colour_distance(half, half[::-1]) == 0  # wherever they are
+    assert colour_distance(black, black + 1) == pytest.approx(1 - (1 - 7 / 255) ** 3)  # 7/255 of a bin in each channel
+    with pytest.raises(ValueError, match=r"\(H,W,3\)"):
+        colour_distance(half[..., 0], half)
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_colour_distance_is_a_distance(seed: int) -> None:
+    one, two, three = np.random.default_rng(seed).integers(0, 256, (3, 3, 4, 3), dtype=np.uint8)
+    assert 0 <= colour_distance(one, two) <= 1
+    assert colour_distance(one, two) == pytest.approx(colour_distance(two, one))
+    assert colour_distance(one, three) <= colour_distance(one, two) + colour_distance(two, three) + 1e-9
 
 
 @settings(max_examples=15, deadline=None)

@@ -66,12 +66,14 @@ def save_dreamsim(hub: Path) -> Path:
     numbers = torch.randn(1 << 13, generator=torch.Generator().manual_seed(1))
 
     def small(shape: torch.Size) -> torch.Tensor:
-        """Few random numbers, used many times: 88 million of them would be 350 MB."""
+        """Few random numbers, used many times: 88 million of them would be 350 MB. Of a norm: ones."""
+        if len(shape) == 1:
+            return torch.ones(1).expand(shape)
         width = shape[-1]
         steps = (*(37 * (place + 1) for place in range(len(shape) - 1)), 1)
         whole = sum((size - 1) * step for size, step in zip(shape, steps, strict=True))
-        if len(shape) < 2 or whole >= len(numbers):
-            steps = (*([1] * (len(shape) - 1)), 1)
+        if whole >= len(numbers):
+            steps = (1,) * len(shape)
         return (numbers * width**-0.5).as_strided(shape, steps)
 
     net = VisionTransformer(patch_size=32, embed_dim=768, depth=1, num_heads=12, qkv_bias=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,7 +55,12 @@ class DreamSim:
         )
         place = find_folder_of(FILES, LIBRARY, folder, advice)
         try:
-            with Path(os.devnull).open("w") as nowhere, contextlib.redirect_stdout(nowhere):
+            with (
+                Path(os.devnull).open("w") as nowhere,
+                contextlib.redirect_stdout(nowhere),
+                warnings.catch_warnings(),
+            ):
+                warnings.simplefilter("ignore")  # that its loader adds the same adapter twice
                 model, look = library.dreamsim(device=device, cache_dir=str(place), dreamsim_type=VARIANT)
         except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{place}: not the weights of DreamSim ({first_lines(error)}); get them again") from error
