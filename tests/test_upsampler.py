@@ -6,6 +6,7 @@ import dataclasses
 import multiprocessing
 import re
 import sqlite3
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,7 @@ def test_a_template_that_is_not_there_is_said_with_a_guess(tmp_path: Path) -> No
         "A ginger cat with a *white* chest sleeps on a woven mat.\nThe low sun throws long shadows.",
         f"\u200b{RICH}\x00\ufeff",
         f"Certainly! {RICH}",
+        f"{RICH.replace(' ', '&#32;')}",
     ],
 )
 def test_what_stands_around_a_prompt_is_taken_off(said: str) -> None:
@@ -259,7 +261,7 @@ def test_a_text_is_cut_at_the_end_of_a_sentence_else_a_clause_else_a_word() -> N
     text = "A cat sleeps. A dog, old and gray, watches a bird that sings."
     assert trim(text, 12, words)[0] == "A cat sleeps. A dog, old and gray"
     assert trim(text, 4, words) == ("A cat sleeps.", "A dog, old and gray, watches a bird that sings.")
-    assert trim("one two, three four five six", 4, words) == ("one two", ", three four five six")
+    assert trim("one two, three four five six", 4, words) == ("one two", "three four five six")
     assert trim("one two three four", 2, words)[0] == "one two"
     assert trim("Mr. Smith, a cat", 20, words) == ("Mr. Smith, a cat", "")
     assert trim("x" * 5000, 10, len)[0] == "x" * 10
@@ -504,6 +506,28 @@ def test_two_processes_write_one_cache(tmp_path: Path) -> None:
     for worker in workers:
         worker.join(60)
     assert AnswerCache(path).get_many([{"key": i} for i in range(80)]) == [{"row": i} for i in range(80)]
+
+
+def _write_without_end(path: Path) -> None:
+    cache = AnswerCache(path)
+    for i in range(1_000_000):
+        cache.put_many([{"key": i}], [{"row": i}])
+
+
+def test_a_writer_that_is_killed_leaves_whole_rows(tmp_path: Path) -> None:
+    path = tmp_path / "answers.sqlite"
+    worker = multiprocessing.get_context("fork").Process(target=_write_without_end, args=(path,))
+    worker.start()
+    cache, until = AnswerCache(path), time.monotonic() + 30
+    while cache.get_many([{"key": 20}]) == [None] and time.monotonic() < until:
+        time.sleep(0.01)
+    worker.kill()
+    worker.join(30)
+    found = AnswerCache(path).get_many([{"key": i} for i in range(400)])
+    count = sum(row is not None for row in found)
+    assert count > 20 and found[:count] == [{"row": i} for i in range(count)]
+    cache.put_many([{"key": -1}], [{"row": -1}])
+    assert AnswerCache(path).get_many([{"key": -1}]) == [{"row": -1}]
 
 
 # Models on this machine

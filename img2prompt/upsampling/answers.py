@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from dataclasses import dataclass
 
@@ -60,7 +61,7 @@ def read_answer(text: str, base: str) -> Read:
     """
     if _HTML.match(text):
         return Read(trouble="it was a web page, not a prompt")
-    text = _THINKING.sub("", text)
+    text = _THINKING.sub("", html.unescape(text))
     if "</think>" in text:  # templates that open the block for the model
         text = text.rpartition("</think>")[2]
     text = _CONTROL.sub("", _MARK.sub("", _HEADING.sub("", _FENCE.sub("", text))))

@@ -99,9 +99,7 @@ def _parsed(name: str, text: str) -> Template:
     titles = [title for title, _ in sections]
     bodies = {title: [body for other, body in sections if other == title] for title in titles}
     if unknown := sorted(set(titles) - {"system", "prompt", "answer", "request"}):
-        raise ConfigError(
-            f"template {name}: the section {unknown[0]!r} is unknown; System, Prompt, Answer, Request are"
-        )
+        raise ConfigError(f"template {name}: no section {unknown[0]!r}; there are System, Prompt, Answer, Request")
     if titles.count("request") != 1 or titles.count("system") > 1:
         raise ConfigError(f"template {name}: takes one section '## Request' and at most one '## System'")
     turns = [title for title in titles if title in ("prompt", "answer")]
