@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,16 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from img2prompt.errors import ConfigError, DataError
 from img2prompt.jobs.options import add_model_options, number
-from img2prompt.jobs.picture_options import add_picture_options, add_run_options, picture_settings, run_settings
+from img2prompt.jobs.picture_options import add_picture_options, add_run_options, picture_settings
 
 if TYPE_CHECKING:
-    from img2prompt.comparison import Comparer
     from img2prompt.jobs.loop.folder import RunFolder
     from img2prompt.jobs.loop.plan import Item
-    from img2prompt.jobs.loop.trip import Trip
-    from img2prompt.predictor import Predictor
-    from img2prompt.results import Generator, Upsampler
+    from img2prompt.jobs.loop.trip import Trip, Wishes
 
+SEARCH_METRIC = "regressor_cosine"
 KINDS = ("true", "predicted", "upsampled", "candidates")
 
 
@@ -60,6 +57,22 @@ def _add_loop(parser: argparse.ArgumentParser) -> None:
     add("--generator", default="storybook", metavar="NAME", help="as `pairs generate --model` (default: storybook)")
     add("--seeds", type=number(int, 1, 1000), default=4, metavar="N", help="pictures of a prompt (default: 4)")
     add("--kinds", metavar="LIST", help=f"prompts to compare: {','.join(KINDS)} (default: all there are)")
+    add(
+        "--refine",
+        type=number(int, 2, 64),
+        metavar="N",
+        help="choose among N candidates by what they regenerate (with seeds of its own), and edit the best; a kind"
+        " of its own, `refined`",
+    )
+    add(
+        "--refine-metric", default=SEARCH_METRIC, metavar="NAME", help=f"that is made better (default: {SEARCH_METRIC})"
+    )
+    add(
+        "--judge",
+        metavar="SPEC",
+        help="who scores how well pictures show the true prompt, else the predicted one: coca (offline), openai:MODEL",
+    )
+    add("--judge-endpoint", metavar="URL", help="of the judge openai:MODEL")
     add("--metrics", metavar="LIST", help="names of `img2prompt.metrics.METRICS` (default: all that are usable here)")
 
 
@@ -74,18 +87,25 @@ def roundtrip(options: argparse.Namespace) -> int:
     """
     from img2prompt.jobs.doctor import installation
     from img2prompt.jobs.loop.folder import RunFolder
+    from img2prompt.jobs.loop.judge import judge_pictures, metrics_of
+    from img2prompt.jobs.loop.opening import judge_of, parts_of
     from img2prompt.jobs.loop.plan import pictures_of
     from img2prompt.jobs.loop.trip import Trip
 
+    if options.judge is not None:
+        metrics_of(options.judge)  # refuses a judge that there is not, before any work
     items, wishes = _items(options), _wishes(options)
     settings = {**_settings(options), "pictures": pictures_of(items)}
     with RunFolder(options.output, settings, installation()) as run:
-        trip = Trip(run, items, wishes, _parts(options))
+        trip = Trip(run, items, wishes, parts_of(options))
         trip.words()
         if not trip.predicted():
             raise DataError(_none_usable(trip))
+        trip.refine()
         trip.pictures()
         trip.scores()
+        if options.judge is not None:
+            judge_pictures(run, trip.cases(), partial(judge_of, options))
         summary = _finish(run, trip, options)
     _print(summary, options)
     return 1 if summary["failed"] else 0
@@ -105,63 +125,35 @@ def _items(options: argparse.Namespace) -> list[Item]:
     return items
 
 
-def _wishes(options: argparse.Namespace) -> Any:
+def _wishes(options: argparse.Namespace) -> Wishes:
+    from img2prompt.jobs.loop.opening import listed
     from img2prompt.jobs.loop.prompts import Asked
     from img2prompt.jobs.loop.trip import Wishes
 
-    kinds = _listed(options.kinds) or KINDS
+    kinds = listed(options.kinds) or KINDS
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise ConfigError(f"--kinds {unknown[0]}: choose from {', '.join(KINDS)}")
-    asked = Asked(options.candidates, options.style, options.seed, options.batch_size)
-    return Wishes(tuple(kinds), options.seeds, options.seed, asked, metadata=not options.ignore_metadata)
+    proposed = max(options.candidates, options.refine or 1)
+    asked = Asked(proposed, options.style, options.seed, options.batch_size)
+    return Wishes(
+        kinds=tuple(kinds),
+        seeds=options.seeds,
+        seed=options.seed,
+        asked=asked,
+        candidates=options.candidates,
+        metadata=not options.ignore_metadata,
+    )
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
     """What decides the results, beside the pictures."""
-    names = ("preset", "style", "candidates", "seed", "precision", "ignore_metadata", "upsampler", "generator", "seeds")
-    settings = {name: getattr(options, name) for name in names}
+    from img2prompt.presets import best_available
+
+    names = ("style", "candidates", "seed", "precision", "ignore_metadata", "upsampler", "generator", "seeds")
+    preset = options.preset or best_available().name
+    settings = {"preset": preset, **{name: getattr(options, name) for name in names}, "judge": options.judge}
+    settings |= {"refine": options.refine, "refine_metric": options.refine_metric if options.refine else None}
     return {**settings, "kinds": options.kinds, **asdict(picture_settings(options))}
-
-
-def _parts(options: argparse.Namespace) -> Any:
-    from img2prompt.jobs.loop.trip import Parts
-
-    predictor = partial(_predictor, options)
-    return Parts(
-        predictor,
-        None if options.upsampler == "none" else partial(_upsampler, options),
-        partial(_generator, options),
-        partial(_comparer, options, predictor),
-    )
-
-
-def _predictor(options: argparse.Namespace) -> Predictor:
-    from img2prompt.predictor import Predictor
-
-    return Predictor.from_preset(options.preset, device=options.device, precision=options.precision)
-
-
-def _upsampler(options: argparse.Namespace) -> Upsampler:
-    from img2prompt.upsampler import BackEndSettings, UpsampleSettings, open_upsampler
-
-    run = BackEndSettings(device=options.device, batch_size=options.batch_size, endpoint=options.endpoint)
-    return open_upsampler(options.upsampler, UpsampleSettings(), run)
-
-
-def _generator(options: argparse.Namespace) -> Generator:
-    from img2prompt.jobs.generators import open_generator
-
-    return open_generator(options.generator, picture_settings(options), run_settings(options))
-
-
-def _comparer(options: argparse.Namespace, predictor: Callable[[], Predictor]) -> Comparer:
-    from img2prompt.comparison import Comparer
-
-    return Comparer.open(_listed(options.metrics) or None, device=options.device, predictor=predictor())
-
-
-def _listed(text: str | None) -> list[str]:
-    return [] if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _none_usable(trip: Trip) -> str:
@@ -173,13 +165,21 @@ def _none_usable(trip: Trip) -> str:
 
 def _finish(run: RunFolder, trip: Trip, options: argparse.Namespace) -> dict[str, Any]:
     """Writes results.jsonl, summary.json and report.html; returns the summary."""
-    from img2prompt.jobs.loop.summary import summarise
+    from img2prompt.jobs.loop.judge import metrics_of
+    from img2prompt.jobs.loop.judge_summary import summarise_verdicts
+    from img2prompt.jobs.loop.refine import summarise_refined
+    from img2prompt.jobs.loop.summary import BASE, summarise
 
     rows = trip.rows()
     lines = [json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n" for row in rows]
     run.write("results.jsonl", b"".join(lines))
     summary = {"config": run.config, **summarise(rows, options.seeds, trip.kinds())}
     summary["skipped_metrics"] = trip.skipped_metrics
+    if options.refine is not None:
+        summary["refined"] = summarise_refined(rows, options.refine_metric)
+    if options.judge is not None:
+        same = metrics_of(options.judge)
+        summary["judge"] = summarise_verdicts(rows, options.seeds, BASE, options.judge, same)
     run.write("summary.json", (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode())
     if not options.no_report:
         from img2prompt.jobs.loop.report import write_report

@@ -19,6 +19,8 @@ def table(summary: Row) -> list[str]:
     lines = [[_arrow(name, row), _number(row["floor"]), *(_score(row, k) for k in kinds), _number(row["ceiling"])]
              for name, row in metrics.items()]  # fmt: skip
     title = f"{summary['images']} picture{'s' * (summary['images'] != 1)}, {summary['seeds']} of each prompt"
+    if not metrics:
+        return [title, "no picture could be compared"]
     made_of = " | ".join(dict.fromkeys(row["ceiling_from"] for row in metrics.values()))
     explained = [
         "mean score, and in brackets how far it is from the floor (another picture's prompt) to the ceiling",
@@ -29,7 +31,9 @@ def table(summary: Row) -> list[str]:
 
 def remarks(summary: Row) -> list[str]:
     """Lines for stderr: metrics that were not usable, then failures by kind."""
-    lines = [f"not measured: {name}: {why}" for name, why in summary["skipped_metrics"].items()]
+    skipped = summary["skipped_metrics"]
+    why = "summary.json says why, and what brings them"
+    lines = [f"not measured here: {', '.join(skipped)}; {why}"] if skipped else []
     failed: Sequence[Row] = summary["failed"]
     for kind, count in Counter(row["kind"] for row in failed).most_common():
         named = [f"{row['source']}: {row['error']}" for row in failed if row["kind"] == kind][:SHOWN]

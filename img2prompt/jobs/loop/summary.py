@@ -16,21 +16,22 @@ Row = dict[str, Any]
 BASE = "predicted"  # what every other kind is tested against
 
 
-def summarise(rows: Sequence[Row], seeds: int, asked: Sequence[str]) -> Row:
+def summarise(rows: Sequence[Row], seeds: int, asked: Sequence[str], base: str = BASE) -> Row:
     """The scores of a run, all from its rows.
 
     Args:
         rows: of results.jsonl.
         seeds: pictures of a prompt.
         asked: kinds that were to be compared, in order.
+        base: the kind that every other is tested against.
 
     Returns:
         images, seeds, failed and metrics, as in summary.json.
     """
     compared = [row for row in rows if row["scores"]]
-    metrics = {name: _metric(name, compared, seeds, asked) for name in METRICS if _has(compared, name)}
+    metrics = {name: _metric(name, compared, seeds, asked, base) for name in METRICS if _has(compared, name)}
     return {
-        "images": len(compared),
+        "images": sum(bool(row["prompts"]) for row in rows),
         "seeds": seeds,
         "failed": [failed for row in rows for failed in row["failed"]],
         "metrics": metrics,
@@ -50,7 +51,7 @@ def _has(rows: Sequence[Row], metric: str) -> bool:
     return any(metric in scores for row in rows for scores in row["scores"].values())
 
 
-def _metric(name: str, rows: Sequence[Row], seeds: int, asked: Sequence[str]) -> Row:
+def _metric(name: str, rows: Sequence[Row], seeds: int, asked: Sequence[str], base: str) -> Row:
     about = METRICS[name]
     found = {kind for row in rows for kind in row["scores"]}
     kinds = [kind for kind in asked if kind in found]
@@ -72,9 +73,9 @@ def _metric(name: str, rows: Sequence[Row], seeds: int, asked: Sequence[str]) ->
             for kind in kinds
         },
         "tests": [
-            {"a": kind, "b": BASE, **paired_test(tables[kind], tables[BASE]).to_dict()}
+            {"a": kind, "b": base, **paired_test(tables[kind], tables[base]).to_dict()}
             for kind in kinds
-            if kind != BASE and BASE in tables
+            if kind != base and base in tables
         ],
     }
 

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from img2prompt.jobs.loop.folder import Row, RunFolder
+from img2prompt.jobs.loop.judge import judged_row
 from img2prompt.jobs.loop.originals import original_file, read_originals, readable, truth_of
 from img2prompt.jobs.loop.pictures import Wanted, picture_row, regenerate
 from img2prompt.jobs.loop.plan import Item, floors_of, seeds_for
 from img2prompt.jobs.loop.prompts import Asked, predict, upsample
+from img2prompt.jobs.loop.refine import refine, search_seeds
 from img2prompt.jobs.loop.scoring import ANOTHER_SEED, TRUE, Case, compare, predict_again
 from img2prompt.jobs.loop.summary import scores_row
 
 if TYPE_CHECKING:
     from img2prompt.comparison import Comparer
+    from img2prompt.jobs.loop.refine import Refiner
     from img2prompt.predictor import Predictor
     from img2prompt.results import Generator, Upsampler
 
@@ -28,6 +31,7 @@ class Parts:
     upsampler: Callable[[], Upsampler] | None
     generator: Callable[[], Generator]
     comparer: Callable[[], Comparer]
+    refiner: Callable[[], Refiner] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,9 @@ class Wishes:
         kinds: prompts whose pictures are compared: of true, predicted, upsampled, candidates.
         seeds: pictures of a prompt.
         seed: of the run.
-        asked: how prompts are predicted.
+        asked: how prompts are predicted; refinement may want more candidates than are compared.
+        candidates: of which so many are compared, the predicted prompt among them.
+        search_seeds: pictures of a prompt that refinement looks at.
         metadata: a prompt inside of a file is its true one.
     """
 
@@ -46,6 +52,8 @@ class Wishes:
     seeds: int
     seed: int
     asked: Asked
+    candidates: int = 1
+    search_seeds: int = 4
     metadata: bool = True
 
 
@@ -75,6 +83,19 @@ class Trip:
         ]
         upsample(self._run, bases, self._parts.upsampler)
 
+    def refine(self) -> None:
+        """Chooses among the candidates by what they regenerate, where that is asked for."""
+        if self._parts.refiner is None:
+            return
+        wishes = self._wishes
+        cases = [(item.id, self.predictions(item)) for item in self.predicted()]
+        refine(
+            self._run,
+            cases,
+            self._parts.refiner,
+            lambda name: search_seeds(name, wishes.search_seeds, wishes.seed, wishes.seeds),
+        )
+
     def pictures(self) -> None:
         """Regenerates every kind of prompt with every seed."""
         wanted = [picture for case in self.cases() for pictures in case.pictures.values() for picture in pictures]
@@ -97,7 +118,7 @@ class Trip:
 
     def kinds(self) -> list[str]:
         """The kinds of prompts that are compared, in the order of tables."""
-        others = [f"candidate-{place}" for place in range(2, self._wishes.asked.candidates + 1)]
+        others = [f"candidate-{place}" for place in range(2, self._wishes.candidates + 1)]
         wished = {"true": ["true"], "predicted": ["predicted"], "upsampled": ["upsampled"], "candidates": others}
         return [kind for name in wished if name in self._wishes.kinds for kind in wished[name]] + ["refined"]
 
@@ -179,5 +200,7 @@ class Trip:
             kind: [(self._run.get("again", one.file) or {}).get("text") for one in some]
             for kind, some in case.pictures.items()
         }
-        found = {"scores": kinds, "ceiling": ceiling, "ceiling_from": case.ceiling, "again": said}
+        found: Row = {"scores": kinds, "ceiling": ceiling, "ceiling_from": case.ceiling, "again": said}
+        if judged := judged_row(self._run, case):
+            found["judged"] = judged
         return {**row, "prompts": prompts, "reference": case.reference, "pictures": pictures, **found, "failed": failed}
