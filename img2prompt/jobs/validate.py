@@ -1,0 +1,193 @@
+"""`img2prompt validate`: do rich prompts make better pictures? Base against upsampled prompts, measured and judged."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from img2prompt.errors import ConfigError, DataError
+from img2prompt.jobs.options import number
+from img2prompt.jobs.picture_options import add_picture_options, add_run_options, picture_settings, run_settings
+from img2prompt.jobs.upsample_inputs import Inputs, add_input_options, find_prompts
+
+if TYPE_CHECKING:
+    from img2prompt.comparison import Comparer
+    from img2prompt.jobs.loop.folder import RunFolder
+    from img2prompt.jobs.loop.judge import Judge
+    from img2prompt.jobs.validate_trip import TextTrip
+    from img2prompt.predictor import Predictor
+    from img2prompt.results import Generator, Upsampler
+
+METRICS = ("clip_score", "coca_likelihood", "coca_probability", "coca_cosine", "prompt_cosine")  # picture and prompt
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the verb."""
+    parser.description = (
+        "Makes each prompt rich, makes pictures of both with the same noise, and says which show the base prompt"
+        " better: measured, judged, and tested in pairs. A killed run is continued by running it again; nothing is"
+        " downloaded."
+    )
+    add_input_options(parser)
+    parser.set_defaults(variants=1)
+    add = parser.add_argument
+    add("--count", type=number(int, 1, 2**40), metavar="N", help="only the first N prompts")
+    add("--output", type=Path, required=True, metavar="RUN", help="folder of the run: pictures, results, report.html")
+    add("--seeds", type=number(int, 1, 1000), default=4, metavar="N", help="pictures of a prompt (default: 4)")
+    add("--seed", type=number(int, 0, 2**62), default=0, help="of the run (default: 0)")
+    add("--generator", default="storybook", metavar="NAME", help="as `pairs generate --model` (default: storybook)")
+    _add_words(parser)
+    _add_measures(parser)
+    add_picture_options(parser)
+    add_run_options(parser)
+    add("--json", action="store_true", help="print summary.json instead of the table")
+    add("--no-report", action="store_true", help="write no report.html")
+
+
+def _add_words(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("how prompts are made rich").add_argument
+    add(
+        "--upsampler",
+        default="bundled",
+        metavar="SPEC",
+        help="bundled, transformers:FOLDER, openai:MODEL, dspy:FILE.json, or a preset (default: bundled)",
+    )
+    add("--endpoint", metavar="URL", help="of the upsampler openai:MODEL")
+    add("--template", metavar="FILE", help="name or file of the request (default: the upsampler's own)")
+
+
+def _add_measures(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("how pictures are judged").add_argument
+    add("--judge", default="coca", metavar="SPEC", help="coca (offline, the default), openai:MODEL, or none")
+    add("--judge-endpoint", metavar="URL", help="of the judge openai:MODEL, whose model sees pictures")
+    add("--rubric", type=Path, metavar="FILE", help="says how to judge (default: ours)")
+    add("--metrics", metavar="LIST", help=f"some of {','.join(METRICS)} (default: all that are usable here)")
+    add("--preset", help="whose captioner measures and reads pictures again (default: the best here)")
+    add("--batch-size", type=number(int, 1, 4096), default=16, metavar="N", help="at once (default: 16)")
+    add("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps (default: auto)")
+
+
+def validate(options: argparse.Namespace) -> int:
+    """Runs the experiment; returns 1 when some of it failed, else 0.
+
+    Raises:
+        ConfigError: an option is wrong, or the folder holds another run.
+        DataError: there is no prompt.
+        OutputError: the folder cannot be written; finished work stays.
+        Img2PromptError: a model cannot be opened.
+    """
+    from img2prompt.jobs.doctor import installation
+    from img2prompt.jobs.loop.folder import RunFolder
+    from img2prompt.jobs.loop.judge import judge_pictures, metrics_of
+    from img2prompt.jobs.validate_trip import Parts, TextTrip
+
+    judged = options.judge != "none"
+    if judged:
+        metrics_of(options.judge)  # refuses a judge that there is not, before any work
+    if unknown := [name for name in _metrics(options) if name not in METRICS]:
+        raise ConfigError(
+            f"--metrics {unknown[0]}: compares no picture with a prompt; choose from {', '.join(METRICS)}"
+        )
+    inputs = find_prompts(options)
+    inputs.wanted = inputs.wanted[: options.count]
+    if not inputs.wanted:
+        first = inputs.failed[0]
+        raise DataError(f"{first.source}: {first.error}; none of the prompts can be used")
+    parts = Parts(*(partial(opens, options) for opens in (_upsampler, _generator, _predictor, _comparer)))
+    with RunFolder(options.output, _settings(options, inputs), installation()) as run:
+        trip = TextTrip(run, inputs, parts, (options.seeds, options.seed, options.batch_size))
+        trip.words()
+        trip.pictures()
+        trip.scores()
+        if judged:
+            judge_pictures(run, trip.cases(), partial(_judge, options))
+        summary = _finish(run, trip, options)
+    _print(summary, options)
+    return 1 if summary["failed"] else 0
+
+
+def _settings(options: argparse.Namespace, inputs: Inputs) -> dict[str, Any]:
+    """What decides the results."""
+    from img2prompt.presets import best_available
+
+    names = ("benchmark", "upsampler", "template", "generator", "seeds", "seed", "judge")
+    given = {name: getattr(options, name) for name in names}
+    prompts = {"count": len(inputs.wanted), "words": inputs.digest()}
+    preset = options.preset or best_available().name
+    return {"prompts": prompts, **given, "preset": preset, **asdict(picture_settings(options))}
+
+
+def _upsampler(options: argparse.Namespace) -> Upsampler:
+    from img2prompt.upsampler import BackEndSettings, UpsampleSettings, open_upsampler
+
+    run = BackEndSettings(device=options.device, batch_size=options.batch_size, endpoint=options.endpoint)
+    return open_upsampler(options.upsampler, UpsampleSettings(template=options.template), run)
+
+
+def _generator(options: argparse.Namespace) -> Generator:
+    from img2prompt.jobs.generators import open_generator
+
+    return open_generator(options.generator, picture_settings(options), run_settings(options))
+
+
+def _predictor(options: argparse.Namespace) -> Predictor:
+    from img2prompt.predictor import Predictor
+
+    return Predictor.from_preset(options.preset, device=options.device)
+
+
+def _comparer(options: argparse.Namespace) -> Comparer:
+    from img2prompt.comparison import Comparer
+
+    return Comparer.open(_metrics(options) or METRICS, device=options.device, predictor=_predictor(options))
+
+
+def _metrics(options: argparse.Namespace) -> list[str]:
+    return [name.strip() for name in (options.metrics or "").split(",") if name.strip()]
+
+
+def _judge(options: argparse.Namespace) -> Judge:
+    from img2prompt.jobs.loop.judge import JudgeSettings, open_judge
+    from img2prompt.upsampling.settings import BackEndSettings
+
+    reach = BackEndSettings(device=options.device, endpoint=options.judge_endpoint)
+    return open_judge(options.judge, JudgeSettings(reach, options.rubric, partial(_predictor, options)))
+
+
+def _finish(run: RunFolder, trip: TextTrip, options: argparse.Namespace) -> dict[str, Any]:
+    """Writes results.jsonl, summary.json and report.html; returns the summary."""
+    from img2prompt.jobs.loop.judge import metrics_of
+    from img2prompt.jobs.loop.judge_summary import summarise_verdicts
+    from img2prompt.jobs.loop.summary import summarise
+    from img2prompt.jobs.validate_trip import KINDS
+
+    rows = trip.rows()
+    lines = [json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n" for row in rows]
+    run.write("results.jsonl", b"".join(lines))
+    summary = {"config": run.config, **summarise(rows, options.seeds, KINDS, KINDS[0])}
+    summary["failed"] = [row.to_dict() for row in trip.refused] + summary["failed"]
+    summary["skipped_metrics"] = trip.skipped_metrics
+    if options.judge != "none":
+        same = metrics_of(options.judge)
+        summary["judge"] = summarise_verdicts(rows, options.seeds, KINDS[0], options.judge, same)
+    run.write("summary.json", (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode())
+    if not options.no_report:
+        from img2prompt.jobs.loop.report import write_report
+
+        write_report(run.root)
+    return summary
+
+
+def _print(summary: dict[str, Any], options: argparse.Namespace) -> None:
+    from img2prompt.jobs.loop.closing import remarks
+    from img2prompt.jobs.validate_closing import table
+
+    print(json.dumps(summary, indent=1, ensure_ascii=False) if options.json else "\n".join(table(summary)))
+    for line in remarks(summary):
+        print(line, file=sys.stderr)
+    print(options.output / ("summary.json" if options.no_report else "report.html"), file=sys.stderr)
