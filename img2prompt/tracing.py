@@ -81,8 +81,7 @@ def past(name: str, seconds: float, /, **attributes: object) -> Step:
     """As `span`, for a step that began `seconds` ago, such as one picture's share of a batch.
 
     Raises:
-        MissingExtra: as for `span`.
-        ConfigError: as for `span`.
+        MissingExtra, ConfigError: as for `span`.
     """
     return _Recorded(name, attributes, time.time_ns() - int(seconds * 1e9)) if exporters() else _UNTRACED
 
@@ -101,34 +100,36 @@ def exporters() -> tuple[str, ...]:
 class _Recorded(Step):
     """A step that becomes a span."""
 
-    __slots__ = ("_found", "_span", "_token")
+    __slots__ = ("_fine", "_found", "_span", "_token")
 
     def __init__(self, name: str, attributes: dict[str, object], begun_ns: int | None = None) -> None:
         self._span = _tracer(os.getpid()).start_span(name, start_time=begun_ns)
         from opentelemetry import context, trace
 
-        self._found: dict[str, Any] = {}
+        self._found, self._fine = dict[str, Any](), True
         self._token = context.attach(trace.set_span_in_context(self._span))
         self._span.set_attribute("openinference.span.kind", KINDS.get(name, "CHAIN"))
         self._write("input.value", _plain(attributes))
 
     def set(self, **attributes: object) -> None:
         self._found |= (added := _plain(attributes))
-        for name, value in added.items():
-            self._span.set_attribute(name, value)
+        self._span.set_attributes(added)
 
     def fail(self, reason: str) -> None:
         from opentelemetry.trace import StatusCode
 
+        self._fine = False
         self._span.set_status(StatusCode.ERROR, reason)
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
-        from opentelemetry import context
+        from opentelemetry import context, trace
 
         context.detach(self._token)
         if error is not None and not isinstance(error, GeneratorExit):  # who reads no further has had enough
             self._span.record_exception(error)
             self.fail(f"{type(error).__name__}: {error}")
+        if self._fine:  # MLflow calls a trace without it unfinished
+            self._span.set_status(trace.StatusCode.OK)
         self._write("output.value", self._found)
         self._span.end()
 
@@ -243,7 +244,5 @@ class _OneLine(logging.Handler):
             where = urlsplit(url)._replace(query="", fragment="")
             place = where._replace(netloc=where.netloc.rpartition("@")[2]).geturl()  # without a password
             text = " ".join(entry.getMessage().split())
-            reason = REASON.search(text)
-            logger.warning(
-                "traces do not reach %s, and the work goes on without them (%s)", place, reason[0] if reason else text
-            )
+            why = found[0] if (found := REASON.search(text)) else text
+            logger.warning("traces do not reach %s, and the work goes on without them (%s)", place, why)

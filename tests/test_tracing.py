@@ -144,7 +144,7 @@ def test_failures_are_in_the_spans_and_past_steps_have_their_time(receiver: Rece
     assert "a bad answer" in values(judged.events[0])["exception.message"]
     assert (predicted.status.code, predicted.status.message) == (2, "NotAnImage: no picture")
     assert predicted.end_time_unix_nano - predicted.start_time_unix_nano == pytest.approx(2e9, rel=0.1)
-    assert receiver.named("upsample").status.code == 0
+    assert receiver.named("upsample").status.code == 1
 
 
 VERB = "import sys\nfrom img2prompt.cli import main\ncode = main(sys.argv[1:])\n"
@@ -163,7 +163,7 @@ def test_a_verb_is_the_root_and_pictures_are_steps(receiver: Receiver, tmp_path:
     assert {good.parent_span_id, bad.parent_span_id} == {root.span_id}
     assert values(good)["prompt"] == json.loads(done.stdout.splitlines()[0])["prompt"]
     assert values(good)["origin"] == "metadata" and str(picture) in values(good)["source"]
-    assert bad.status.code == 2 and good.status.code == 0
+    assert bad.status.code == 2 and good.status.code == 1
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ with span("roundtrip"):
     done = child(code, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url)
     assert "KeyboardInterrupt" in done.stderr
     assert {span.name for span in receiver.spans} == {"roundtrip", "predict", "regenerate"}
-    assert receiver.named("predict").status.code == 0
+    assert receiver.named("predict").status.code == 1
     assert receiver.named("regenerate").status.message == "KeyboardInterrupt: "
 
 

@@ -1,0 +1,177 @@
+"""Makes imgs/round_trip.jpg, which opens the README: pictures, their prompts, and what is regenerated from these.
+
+    python scripts/make_strip.py                                   the storybook's renderer draws the pictures
+    python scripts/make_strip.py --generator storybook-diffusion   the trained model draws them
+
+A real round trip of scenes of the test split, which no model has seen, set in type as a museum's label. What stands in
+the strip is what `img2prompt roundtrip` wrote, word by word. `--run FOLDER` keeps that run, with its report.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from PIL import Image, ImageDraw, ImageFont
+
+from img2prompt.cli import main as img2prompt
+from img2prompt.pairs.storybook.render import render
+from img2prompt.pairs.storybook.scene import sample_scene
+
+STRIP = Path(__file__).resolve().parents[1] / "imgs" / "round_trip.jpg"
+SCENES = (204, 209, 213)  # seeds in the test split
+SEEDS = 3  # pictures of a prompt
+GENERATORS = {"storybook": "the storybook renderer", "storybook-diffusion": "storybook-diffusion, a bundled model"}
+SCALE = 2  # for screens with two pixels a point; all measures below are in points of a README 1,000 wide
+WIDTH, MARGIN, GAP = 1000, 34, 26
+ORIGINAL, SMALL, SEAM = 204, 98, 8  # sides of the pictures, and what lies between the small ones
+PAPER, INK, FAINT, LINE = "#f8f5ef", "#24211d", "#7b7468", "#ddd6ca"
+SIZES = (17.0, 16.0, 15.0, 14.5, 14.0, 13.5, 13.0)  # of the prompts, the largest at which all of them fit
+
+
+@dataclass(frozen=True)
+class Trip:
+    """A row of the strip."""
+
+    original: Image.Image
+    prompts: dict[str, str]  # predicted, upsampled
+    pictures: dict[str, list[Image.Image]]  # of each
+
+
+def travel(folder: Path, generator: str, scenes: list[int]) -> list[Trip]:
+    """Renders the scenes and takes them through the loop.
+
+    Raises:
+        SystemExit: the round trip failed; it has said why.
+    """
+    originals, run = folder / "originals", folder / "run"
+    originals.mkdir(parents=True, exist_ok=True)
+    paths = [originals / f"{number:02d}-scene-{seed}.png" for number, seed in enumerate(scenes)]
+    for path, seed in zip(paths, scenes, strict=True):
+        render(sample_scene(seed, "test"), ORIGINAL * SCALE).save(path)
+    words = ["roundtrip", *map(str, paths), "--generator", generator, "--seeds", str(SEEDS), "--output", str(run)]
+    if code := img2prompt(words):
+        sys.exit(code)
+    rows = [json.loads(line) for line in (run / "results.jsonl").read_text("utf-8").splitlines()]
+    return [_trip(run, row) for row in rows]
+
+
+def _trip(run: Path, row: dict[str, Any]) -> Trip:
+    kinds = ("predicted", "upsampled")
+    return Trip(
+        Image.open(run / row["original"]).convert("RGB"),
+        {kind: row["prompts"][kind]["text"] for kind in kinds},
+        {kind: [Image.open(run / p["file"]).convert("RGB") for p in row["pictures"][kind]] for kind in kinds},
+    )
+
+
+class Sheet:
+    """Paper to set pictures and type on, measured in points."""
+
+    def __init__(self, height: float) -> None:
+        self.image = Image.new("RGB", (WIDTH * SCALE, round(height * SCALE)), PAPER)
+        self._draw = ImageDraw.Draw(self.image)
+
+    def picture(self, picture: Image.Image, x: float, y: float, side: float) -> None:
+        """A square picture; a small one keeps its pixels visible."""
+        side_px = round(side * SCALE)
+        way = Image.Resampling.LANCZOS if picture.width >= side_px else Image.Resampling.BICUBIC
+        self.image.paste(picture.resize((side_px, side_px), way), (round(x * SCALE), round(y * SCALE)))
+
+    def words(self, lines: list[str], x: float, y: float, size: float, *, face: str = "", ink: str = INK) -> None:
+        """Lines of type, from their upper edge."""
+        for number, line in enumerate(lines):
+            place = (x * SCALE, (y + number * leading(size)) * SCALE)
+            self._draw.text(place, line, fill=ink, font=font(size, face), anchor="la")
+
+    def heading(self, text: str, x: float, y: float) -> None:
+        """Small, spaced capitals."""
+        for letter in text.upper():
+            self.words([letter], x, y, 10.5, ink=FAINT)
+            x += font(10.5).getlength(letter) / SCALE + 1.1
+
+    def line(self, y: float) -> None:
+        """From margin to margin."""
+        self._draw.line([MARGIN * SCALE, y * SCALE, (WIDTH - MARGIN) * SCALE, y * SCALE], fill=LINE, width=SCALE)
+
+
+def font(size: float, face: str = "") -> ImageFont.FreeTypeFont:
+    """STIX, a book type that comes with Matplotlib, so that the strip looks the same everywhere."""
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    return ImageFont.truetype(str(folder / f"STIXGeneral{face}.ttf"), size * SCALE)
+
+
+def leading(size: float) -> float:
+    """From line to line."""
+    return size * 1.22
+
+
+def wrapped(text: str, width: float, size: float, face: str = "") -> list[str]:
+    """Lines of the text, none wider than `width`."""
+    lines = [""]
+    for word in text.split():
+        longer = f"{lines[-1]} {word}".strip()
+        if font(size, face).getlength(longer) <= width * SCALE or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def largest(texts: list[str], width: float, height: float) -> float:
+    """The size of type at which each text fits into its room."""
+    fitting = (s for s in SIZES if all(len(wrapped(text, width, s)) * leading(s) <= height for text in texts))
+    return next(fitting, SIZES[-1])
+
+
+def strip(trips: list[Trip], generator: str) -> Image.Image:
+    """The whole strip."""
+    top, row_height = 56, ORIGINAL + 2 * GAP
+    sheet = Sheet(top + len(trips) * row_height + 34)
+    text_x = MARGIN + ORIGINAL + GAP
+    small_x = WIDTH - MARGIN - SEEDS * SMALL - (SEEDS - 1) * SEAM
+    text_width = small_x - GAP - text_x
+    size = largest([text for trip in trips for text in trip.prompts.values()], text_width, SMALL - 14)
+    for heading, x in (("Original", MARGIN), ("Prompt", text_x), ("Regenerated", small_x)):
+        sheet.heading(heading, x, 28)
+    for number, trip in enumerate(trips):
+        y = top + number * row_height
+        sheet.line(y - 6)
+        y += GAP - 6
+        sheet.picture(trip.original, MARGIN, y, ORIGINAL)
+        for place, (kind, text) in enumerate(trip.prompts.items()):
+            part_y = y + place * (SMALL + SEAM)
+            sheet.words([kind.capitalize()], text_x, part_y - 2, 12, face="Italic", ink=FAINT)
+            sheet.words(wrapped(text, text_width, size), text_x, part_y + 14, size)
+            for column, picture in enumerate(trip.pictures[kind]):
+                sheet.picture(picture, small_x + column * (SMALL + SEAM), part_y, SMALL)
+    sheet.line(top + len(trips) * row_height - 6)
+    note = (
+        "Scenes that no model has seen. Prompts by the bundled captioner and upsampler; pictures by"
+        f" {GENERATORS.get(generator, generator)}, from {SEEDS} seeds."
+    )
+    sheet.words([note], MARGIN, top + len(trips) * row_height + 5, 12.5, face="Italic", ink=FAINT)
+    return sheet.image
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--generator", default="storybook", help="as `img2prompt roundtrip --generator`")
+    parser.add_argument("--scenes", type=int, nargs="+", default=list(SCENES), help="seeds in the test split")
+    parser.add_argument("--run", type=Path, help="keep originals and run here (default: nowhere)")
+    parser.add_argument("--output", type=Path, default=STRIP)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        trips = travel(options.run or Path(folder), options.generator, options.scenes)
+    strip(trips, options.generator).save(options.output, quality=90, subsampling=0, optimize=True)
+
+
+if __name__ == "__main__":
+    main()
