@@ -67,8 +67,7 @@ class PromptUpsampler:
         self._check, self._world, self._given = check, world, settings
         self.template = load_template(settings.template or DEFAULT_TEMPLATE)
         temperature = DEFAULT_TEMPERATURE if settings.temperature is None else settings.temperature
-        # An answer that is longer than it may be is still worth reading up to its last whole sentence.
-        self._sampling = Sampling(2 * counter.limit + 64, temperature, settings.top_p)
+        self._sampling = Sampling(settings.answer_tokens or DEFAULT_ANSWER_TOKENS, temperature, settings.top_p)
 
     def settings(self) -> dict[str, Any]:
         """Plain data that, with prompt and seed, settles a result."""
@@ -143,8 +142,11 @@ class PromptUpsampler:
         """Asks once for every prompt, and judges the answers together."""
         for trial in trials:
             trial.attempts += 1
+        sampling = self._sampling
+        if trials[0].attempts > 1 and not sampling.temperature:  # the likeliest tokens again would be the same answer
+            sampling = replace(sampling, temperature=RETRY_TEMPERATURE)
         answers = self.backend.answer_many(
-            [self._chat(trial) for trial in trials], self._sampling, [trial.draw_seed() for trial in trials]
+            [self._chat(trial) for trial in trials], sampling, [trial.draw_seed() for trial in trials]
         )
         found = [(trial, trial.read(answer)) for trial, answer in zip(trials, answers, strict=True)]
         candidates = [(trial, candidate) for trial, candidate in found if candidate is not None]
@@ -173,6 +175,8 @@ class PromptUpsampler:
 
 DEFAULT_TEMPLATE = "detailed"
 DEFAULT_TEMPERATURE = 0.7
+DEFAULT_ANSWER_TOKENS = 1024
+RETRY_TEMPERATURE = 0.5  # where the first attempt had none
 
 
 def _restored(row: Mapping[str, Any]) -> Upsampled | None:
@@ -210,6 +214,7 @@ def open_upsampler(
         template=given.template or row.template,
         check=given.check or row.check,
         temperature=row.temperature if given.temperature is None else given.temperature,
+        answer_tokens=given.answer_tokens or row.answer_tokens,
     )
     counter = open_counter(given.target, given.token_limit)
     load_template(given.template or DEFAULT_TEMPLATE)  # before a model is loaded for nothing

@@ -196,7 +196,7 @@ def test_what_stands_around_a_prompt_is_taken_off(said: str) -> None:
     [
         ("", "empty"),
         (" \n ", "empty"),
-        ("<think>endless", "empty"),
+        ("<think>endless", "middle of thinking"),
         ("<!DOCTYPE html><html>", "web page"),
         ("I'm sorry, but I can't assist with that.", "refused"),
         ("I can’t help with that request.", "refused"),
@@ -320,6 +320,12 @@ def test_what_was_lost_is_named_when_it_is_asked_for_again() -> None:
     assert one(made).attempts == 2
     seeds = [seed for _, _, seed in made.backend.asked]  # type: ignore[attr-defined]
     assert seeds[0] == 1 and seeds[1] != 1, "the same draw again would lose the same again"
+
+
+def test_a_second_attempt_does_not_take_the_likeliest_tokens_again() -> None:
+    made = upsampler(lambda asked, n: RICH if n else "A dog.", temperature=0.0)
+    assert one(made).attempts == 2
+    assert [sampling.temperature for _, sampling, _ in made.backend.asked] == [0.0, 0.5]  # type: ignore[attr-defined]
 
 
 def test_what_never_holds_falls_back_to_the_base_and_says_why() -> None:
@@ -556,7 +562,7 @@ def user(text: str) -> list[dict[str, str]]:
 
 
 def test_equal_prompts_and_seeds_give_equal_answers_in_any_batch(folder: Path) -> None:
-    options = UpsampleSettings(template="bare", temperature=1.0, attempts=2, min_cosine=None)
+    options = UpsampleSettings(template="bare", temperature=1.0, attempts=2, min_cosine=None, answer_tokens=99)
     made = open_upsampler(f"transformers:{folder}", options, BackEndSettings(device="cpu", batch_size=3))
     made._check = lambda bases, rewritten: [Drift() for _ in bases]
     prompts, seeds = ["a cat", "two dogs on a mat in the low sun", "a kite", "a cat"], [1, 2, 3, 4]
@@ -652,7 +658,9 @@ def test_every_back_end_has_a_template_and_a_licence(name: str) -> None:
     assert load_template(row.template) and row.about and row.licence and 0 <= row.temperature <= 2
 
 
-@pytest.mark.parametrize("wrong", [{"attempts": 0}, {"temperature": 3}, {"top_p": 0}, {"min_cosine": 2}])
+@pytest.mark.parametrize(
+    "wrong", [{"attempts": 0}, {"answer_tokens": 0}, {"temperature": 3}, {"top_p": 0}, {"min_cosine": 2}]
+)
 def test_settings_out_of_range_are_said(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="must be"):
         UpsampleSettings(**wrong)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from img2prompt.models.language import ChatModel, load_chat_model
 from img2prompt.results import Failed
 
 _log = logging.getLogger(__name__)
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 class LocalChat:
@@ -123,5 +126,7 @@ def _fingerprint(folder: Path) -> str:
     digest = hashlib.sha256()
     for path in sorted(folder.iterdir()):
         if path.is_file() and path.suffix in (".json", ".jinja", ".safetensors", ".model", ".txt"):
-            digest.update(f"{path.name} {hub.sha256_of(path)}\n".encode())
+            # The hub's cache calls a large file by its SHA-256: no need to read gigabytes for it.
+            stored = path.resolve().name
+            digest.update(f"{path.name} {stored if _SHA256.fullmatch(stored) else hub.sha256_of(path)}\n".encode())
     return digest.hexdigest()[:16]

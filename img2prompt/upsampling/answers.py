@@ -61,7 +61,9 @@ def read_answer(text: str, base: str) -> Read:
     """
     if _HTML.match(text):
         return Read(trouble="it was a web page, not a prompt")
-    text = _THINKING.sub("", html.unescape(text))
+    text = html.unescape(text)
+    aloud = _THINKING.search(text)
+    text = _THINKING.sub("", text)
     if "</think>" in text:  # templates that open the block for the model
         text = text.rpartition("</think>")[2]
     text = _CONTROL.sub("", _MARK.sub("", _HEADING.sub("", _FENCE.sub("", text))))
@@ -75,6 +77,8 @@ def read_answer(text: str, base: str) -> Read:
             if _bare(prompt) == _bare(base):
                 return Read(trouble="it only repeated the short prompt")
             return Read(prompt)
+    if aloud and not aloud[2]:
+        return Read(trouble="it ended in the middle of thinking; think less, or allow longer answers")
     return Read(trouble="it was empty")
 
 

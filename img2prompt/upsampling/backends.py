@@ -29,6 +29,7 @@ class BackEnd:
         template: a name of TEMPLATES.
         check: a name of DRIFT_CHECKS.
         temperature: that suits it.
+        answer_tokens: room for an answer of its kind.
         world: what the model knows; None: anything.
     """
 
@@ -39,6 +40,7 @@ class BackEnd:
     template: str = "detailed"
     check: str = "auto"
     temperature: float = 0.7
+    answer_tokens: int = 1024  # a rich prompt, and some thinking before it
     world: World | None = None
 
 
@@ -99,6 +101,7 @@ BACK_ENDS: dict[str, BackEnd] = {
         _bundled,
         template="bare",
         temperature=0.3,
+        answer_tokens=160,
         world=STORYBOOK,
     ),
     "transformers": BackEnd("any chat model on this machine", "its own", "FOLDER or OWNER/NAME", _transformers),

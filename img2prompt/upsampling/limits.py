@@ -6,6 +6,7 @@ Lengths are those of the encoders as pipelines use them; start and end tokens ar
 from __future__ import annotations
 
 import difflib
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from img2prompt.errors import ConfigError, ModelError, PresetError
 from img2prompt.presets import BUNDLED
 
 CHARACTERS_A_TOKEN = 30  # more than any prompt has in the mean
+_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "spiece.model", "added_tokens.json")
 _UNSET = 100_000  # tokenizers without a limit name a huge one
 
 
@@ -152,8 +154,8 @@ def _of_tokenizer(folder: Path) -> tuple[Callable[[str], int], str, int]:
         line = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ModelError(f"{folder}: not a tokenizer that transformers reads ({line})") from error
     limit = tokenizer.model_max_length
-    files = sorted(path for path in folder.iterdir() if path.is_file())
-    fingerprint = "-".join(hub.sha256_of(path)[:8] for path in files)
+    digests = [hub.sha256_of(path) for path in sorted(folder.iterdir()) if path.name in _FILES]
+    fingerprint = hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
     count = lambda text: len(tokenizer(_plain(text), truncation=False, verbose=False)["input_ids"])  # noqa: E731
     return count, fingerprint, int(limit) if limit < _UNSET else 512
 

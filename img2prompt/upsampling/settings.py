@@ -19,6 +19,8 @@ class UpsampleSettings:
         token_limit: most tokens of a prompt, start and end included; None: all that the target reads.
         attempts: how often a prompt is asked before what is too long is cut, or the base stands.
         temperature: of the draws, 0 takes the likeliest token; None: the back end's usual one.
+        answer_tokens: of the longest answer, by the model's own count and with what it thinks aloud; None: the
+            usual number of the back end.
         top_p: smallest probability that the tokens drawn from have together.
         check: what looks for lost facts, a name of `drift.DRIFT_CHECKS`; None: the back end's own.
         min_cosine: least cosine of base and answer as sentences, -1..1; None: it is not looked at.
@@ -32,14 +34,16 @@ class UpsampleSettings:
     token_limit: int | None = None
     attempts: int = 3
     temperature: float | None = None
+    answer_tokens: int | None = None
     top_p: float = 0.95
     check: str | None = None
     min_cosine: float | None = 0.4
 
     def __post_init__(self) -> None:
         """Looks at every range once, where it is made."""
-        if self.attempts < 1:
-            raise ConfigError(f"attempts {self.attempts}: must be 1 or more")
+        for name in ("attempts", "answer_tokens"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ConfigError(f"{name.replace('_', ' ')} {value}: must be 1 or more")
         if self.temperature is not None and not 0 <= self.temperature <= 2:
             raise ConfigError(f"temperature {self.temperature}: must be 0 to 2")
         if not 0 < self.top_p <= 1:
