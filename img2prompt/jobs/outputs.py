@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from img2prompt.errors import ConfigError, OutputError
-from img2prompt.jobs.tables import read_table, write_table
+from img2prompt.jobs.tables import PREDICTIONS, Layout, read_table, write_table
 from img2prompt.pairs.atomic import write_atomically
 
 OVERWRITE = ("skip", "replace", "append")
@@ -31,13 +31,15 @@ class Output:
         done: names of the pictures that have their prompt already, from an earlier run.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any], overwrite: str) -> None:
+    def __init__(self, path: Path, settings: dict[str, Any], overwrite: str, layout: Layout = PREDICTIONS) -> None:
         """
         Args:
             path: its suffix, one of TABLES, says the format.
             settings: what decides the rows; a journal that was begun with others is refused.
             overwrite: "replace" starts afresh; otherwise the rows of an existing table are kept.
+            layout: its columns.
         """
+        self._layout = layout
         self.path, self.settings, self.overwrite = path, settings, overwrite
         self.done: set[str] = set()
         self._journal_path = path.with_name(path.name + ".journal")
@@ -90,7 +92,7 @@ class Output:
         now = set(wanted)
         rows = self._rows_at([places[name] for name in (*(n for n in places if n not in now), *wanted)])
         try:
-            write_table(self.path, rows)
+            write_table(self.path, rows, self._layout)
         except OSError as error:
             raise OutputError(f"{self.path}: {error.strerror}; the rows are safe in {self._journal_path}") from error
         self._journal_path.unlink(missing_ok=True)
@@ -105,7 +107,7 @@ class Output:
         if content_end == 0:
             self._write({_HEADER: 1, "settings": self.settings})
             if self.overwrite != "replace" and self.path.exists():
-                for row in read_table(self.path):
+                for row in read_table(self.path, self._layout):
                     self._write(row)
             self._sync()
         self._check_settings()

@@ -10,7 +10,7 @@ from img2prompt.results import Drift, Failed
 from img2prompt.upsampling.templates import FOLDER
 
 if TYPE_CHECKING:
-    from img2prompt.models.language import Answer, ChatBackend
+    from img2prompt.models.chat import Answer, ChatBackend
 
 TEMPLATE = FOLDER / "drift.md"
 _BASE, _REWRITTEN = "{base}", "{rewritten}"
@@ -22,7 +22,7 @@ def by_model(backend: ChatBackend) -> Callable[[Sequence[str], Sequence[str]], l
     """A drift check that asks `backend`; what it fails to answer, or answers in another form, stays unchecked."""
 
     def check(bases: Sequence[str], rewritten: Sequence[str]) -> list[Drift]:
-        from img2prompt.models.language import Sampling
+        from img2prompt.models.chat import Sampling
 
         chats = [question(base, text) for base, text in zip(bases, rewritten, strict=True)]
         answers = backend.answer_many(chats, Sampling(max_tokens=400), [0] * len(chats)) if chats else []

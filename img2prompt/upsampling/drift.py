@@ -21,7 +21,7 @@ from img2prompt.upsampling.general import compare
 from img2prompt.upsampling.world import outside_storybook
 
 if TYPE_CHECKING:
-    from img2prompt.models.language import ChatBackend
+    from img2prompt.models.chat import ChatBackend
     from img2prompt.models.sentence import SentenceEncoder
 
 Check = Callable[[Sequence[str], Sequence[str]], list[Drift]]
