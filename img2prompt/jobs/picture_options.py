@@ -16,7 +16,7 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=number(int, 1, 1000), metavar="N", help="of denoising")
     add("--guidance", type=number(float, 0, 100), metavar="G", help="guidance scale")
     add("--scheduler", type=_scheduler, metavar="NAME", help=", ".join(SCHEDULERS))
-    add("--negative-prompt", metavar="TEXT", help="what the pictures should not show")
+    add("--negative-prompt", metavar="TEXT", help="what the pictures should not show; stock: faults of pictures")
     add("--no-safety-checker", action="store_true", help="leave it away where the model has one")
 
 
@@ -37,14 +37,17 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 def picture_settings(options: argparse.Namespace) -> PictureSettings:
     """As the options say."""
+    from img2prompt.upsampling.negative import negative_for
+
     width, height = options.size or (None, None)
+    stock = (options.negative_prompt or "").strip().lower() == "stock"
     return PictureSettings(
         width_px=width,
         height_px=height,
         steps=options.steps,
         guidance_scale=options.guidance,
         scheduler=options.scheduler,
-        negative_prompt=options.negative_prompt,
+        negative_prompt=negative_for("", "stock").text if stock else options.negative_prompt,
         safety_checker=not options.no_safety_checker,
     )
 

@@ -12,21 +12,26 @@ _NOTHING = "-"
 
 
 def table(summary: Row) -> list[str]:
-    """Lines of text: a row a metric, a column a kind of prompt; each score with its way from floor to ceiling."""
+    """Lines of text: scores by kind of prompt on their way from floor to ceiling, then what differs from predicted."""
     metrics: Mapping[str, Row] = summary["metrics"]
-    kinds = list(dict.fromkeys(kind for row in metrics.values() for kind in row["kinds"]))
-    head = ["", "floor", *kinds, "ceiling"]
-    lines = [[_arrow(name, row), _number(row["floor"]), *(_score(row, k) for k in kinds), _number(row["ceiling"])]
-             for name, row in metrics.items()]  # fmt: skip
     title = f"{summary['images']} picture{'s' * (summary['images'] != 1)}, {summary['seeds']} of each prompt"
     if not metrics:
         return [title, "no picture could be compared"]
-    made_of = " | ".join(dict.fromkeys(row["ceiling_from"] for row in metrics.values()))
-    explained = [
-        "mean score, and in brackets how far it is from the floor (another picture's prompt) to the ceiling",
-        f"({made_of}), with its interval of 95 %; v: less is better",
+    made_of = ", ".join(dict.fromkeys(row["ceiling_from"] for row in metrics.values()))
+    kinds = list(dict.fromkeys(kind for row in metrics.values() for kind in row["kinds"]))
+    shown = [kind for kind in kinds if not (kind == "true" and made_of == "true prompt")]  # it is the ceiling
+    lines = [["", "floor", "ceiling", *shown]]
+    for name, row in metrics.items():
+        ends = [_number(row["floor"]), _number(row["ceiling"])]
+        lines.append([_arrow(name, row), *ends, *(_score(row, kind) for kind in shown)])
+    return [
+        f"{title}; floor: another picture's prompt, ceiling: {made_of}",
+        "mean scores, and how many % of the way from floor to ceiling they are, with the interval of 95 %",
+        "(v: less is better)",
+        "",
+        *_aligned(lines),
+        *_tests(metrics),
     ]
-    return [title, *explained, "", *_aligned([head, *lines]), *_tests(metrics)]
 
 
 def remarks(summary: Row) -> list[str]:
@@ -43,17 +48,22 @@ def remarks(summary: Row) -> list[str]:
 
 
 def _tests(metrics: Mapping[str, Row]) -> list[str]:
-    pairs = list(dict.fromkeys((test["a"], test["b"]) for row in metrics.values() for test in row["tests"]))
-    lines: list[str] = []
-    for a, b in pairs:
-        rows = [["", f"{a} - {b}", "95 %", "p"]]
-        for name, row in metrics.items():
-            test = next((test for test in row["tests"] if (test["a"], test["b"]) == (a, b)), None)
-            if test is not None:
-                span = f"{_signed(test['low'])} to {_signed(test['high'])}"
-                rows.append([_arrow(name, row), _signed(test["difference"]), span, _p(test["p"])])
-        lines += ["", *_aligned(rows)]
-    return lines
+    kinds = list(dict.fromkeys(test["a"] for row in metrics.values() for test in row["tests"]))
+    if not kinds:
+        return []
+    lines = [["", *kinds]]
+    for name, row in metrics.items():
+        tests = {test["a"]: test for test in row["tests"]}
+        lines.append([_arrow(name, row), *(_test(tests.get(kind)) for kind in kinds)])
+    return ["", "difference to the predicted prompt, and the p of a paired test", "", *_aligned(lines)]
+
+
+def _test(test: Row | None) -> str:
+    if test is None or test["difference"] is None:
+        return _NOTHING
+    if test["difference"] == test["low"] == test["high"] == 0:
+        return "the same"
+    return f"{test['difference']:+.3f} ({_p(test['p'])})"
 
 
 def _arrow(name: str, row: Row) -> str:
@@ -78,12 +88,8 @@ def _number(value: float | None) -> str:
     return _NOTHING if value is None else f"{value:.3f}"
 
 
-def _signed(value: float | None) -> str:
-    return _NOTHING if value is None else f"{value:+.3f}"
-
-
 def _p(value: float | None) -> str:
-    return _NOTHING if value is None else "<0.001" if value < 0.001 else f"{value:.3f}"
+    return _NOTHING if value is None else "p <0.001" if value < 0.001 else f"p {value:.3f}"
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:

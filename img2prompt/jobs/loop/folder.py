@@ -170,7 +170,8 @@ class RunFolder:
 
 
 def _strangers(root: Path) -> Iterable[Path]:
-    return (path for path in root.iterdir() if path.name != "journal.jsonl")
+    ours = ("journal.jsonl", ".*.tmp")  # what a run leaves that was killed before it had a configuration
+    return (path for path in root.iterdir() if not any(path.match(name) for name in ours))
 
 
 def _changes(begun: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -55,9 +55,11 @@ def predict(run: RunFolder, items: Sequence[Item], predictor: Callable[[], Predi
 
 
 def _predicted(row: Prediction, style: str) -> dict[str, Any]:
-    first = {"text": row.prompt, "from": row.preset, "style": style, "confidence": row.confidence}
-    others = [{"text": c.prompt, "from": row.preset, "style": style, "score": c.score} for c in row.candidates[1:]]
-    return {"prompts": [{**first, "in_domain": row.in_domain}, *others]}
+    said = [{"text": c.prompt, "from": row.preset, "style": style, "score": c.score} for c in row.candidates]
+    if not said:
+        said = [{"text": row.prompt, "from": row.origin, "style": style, "score": None}]
+    said[0] |= {"confidence": row.confidence, "in_domain": row.in_domain}
+    return {"prompts": said}
 
 
 def upsample(run: RunFolder, bases: Sequence[tuple[str, str, int]], upsampler: Callable[[], Upsampler]) -> None:

@@ -96,11 +96,12 @@ class Refiner:
         Returns:
             A row of `prompts`: text, from, likeness, of the candidate before the search too, and every trial.
         """
-        first = candidates[0].get("score") or 0.0
+        scores = [row.get("score") for row in candidates]
+        ranked = None not in scores
         trials: list[Trial] = []
         for place, row in _distinct(candidates):
             origin = "predicted" if place == 1 else f"candidate-{place}"
-            prior = (row.get("score") or first) - first
+            prior = row["score"] - scores[0] if ranked else 0.0
             trials.append(self._try(original, row["text"], origin, seeds, self._search.weight * prior))
         best = max(trials, key=lambda trial: trial.total)
         for _ in range(self._search.rounds):

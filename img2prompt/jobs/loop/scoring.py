@@ -100,42 +100,49 @@ def compare(run: RunFolder, cases: Sequence[Case], open_it: Callable[[], Compare
 
 
 class _Pictures:
-    """The pictures of one original that are there."""
+    """The pictures of one original that are there; kinds with the same words share theirs and its scores."""
 
     def __init__(self, run: RunFolder, case: Case) -> None:
         self._case, self._run = case, run
-        self._places = [
-            (kind, place, picture)
+        there = {
+            kind: [picture if "file" in picture_row(run, picture) else None for picture in pictures]
             for kind, pictures in case.pictures.items()
-            for place, picture in enumerate(pictures)
-            if "file" in picture_row(run, picture)
-        ]
-        self.files = [picture.file for _, _, picture in self._places]
-        ceiling = [number for number, (kind, _, _) in enumerate(self._places) if kind == "predicted"]
+        }
+        self.files = [picture.file for some in there.values() for picture in some if picture is not None]
+        firsts: dict[tuple[str, int], Wanted] = {}
+        for picture in (picture for some in there.values() for picture in some if picture is not None):
+            firsts.setdefault((picture.prompt, picture.seed), picture)
+        self._distinct = list(firsts.values())
+        places = {key: place for place, key in enumerate(firsts)}
+        # Of each kind and seed, where its picture stands among the distinct ones.
+        self._places = {
+            kind: [None if picture is None else places[(picture.prompt, picture.seed)] for picture in some]
+            for kind, some in there.items()
+        }
+        ceiling = [place for place in self._places.get("predicted", ()) if place is not None]
         # Each against the next seed, the last against the first.
         pairs = list(zip(ceiling, [*ceiling[1:], *ceiling[:1]], strict=True)) if len(ceiling) > 1 else []
         self._pairs = [] if case.ceiling == TRUE else pairs
 
     def scores(self, comparer: Comparer) -> Scores:
         """By all metrics: of pictures to the original, of pictures to the reference, of what is predicted of them."""
-        if not self._places:
+        if not self._distinct:
             return {name: {} for name in comparer.rows}
-        original, *images = open_pictures(self._run.root, [original_file(self._case.id), *self.files])
-        count = len(images)
-        firsts, seconds = [original] * count, list(images)
-        firsts += [images[one] for one, _ in self._pairs]
-        seconds += [images[other] for _, other in self._pairs]
+        files = [picture.file for picture in self._distinct]
+        original, *images = open_pictures(self._run.root, [original_file(self._case.id), *files])
+        firsts = [original] * len(images) + [images[one] for one, _ in self._pairs]
+        seconds = images + [images[other] for _, other in self._pairs]
         found = {name: self._by_kind(values) for name, values in comparer.images(firsts, seconds).items()}
         # Of the words a ceiling without a true prompt is the original itself, which the words were read from.
         itself = [original] if self._pairs else []
-        words = comparer.texts([*images, *itself], [self._case.reference] * (count + len(itself)))
+        words = comparer.texts([*images, *itself], [self._case.reference] * (len(images) + len(itself)))
         found |= {name: self._by_kind(values) for name, values in words.items()}
         if "prompt_cosine" in comparer.rows:
             found["prompt_cosine"] = self._by_kind(self._of_prompts(comparer))
         return found
 
     def _of_prompts(self, comparer: Comparer) -> NDArray[np.float64]:
-        said = [(self._run.get("again", picture.file) or {}).get("text") for _, _, picture in self._places]
+        said = [(self._run.get("again", picture.file) or {}).get("text") for picture in self._distinct]
         pairs = [(self._case.predicted, text) for text in said]
         pairs += [(said[one], said[other]) for one, other in self._pairs]
         known = [number for number, pair in enumerate(pairs) if None not in pair]
@@ -144,11 +151,11 @@ class _Pictures:
         return values
 
     def _by_kind(self, values: NDArray[np.floating]) -> dict[str, list[float | None]]:
-        """Scores of all pictures, then of the ceiling where it is one of its own, as lists by kind."""
+        """Scores of the distinct pictures, then of the ceiling where it is one of its own, as lists by kind."""
         plain = [float(value) if np.isfinite(value) else None for value in values]
-        rows: dict[str, list[float | None]] = {k: [None] * len(p) for k, p in self._case.pictures.items()}
-        for (kind, place, _), value in zip(self._places, plain, strict=False):
-            rows[kind][place] = value
+        rows = {
+            kind: [None if place is None else plain[place] for place in places] for kind, places in self._places.items()
+        }
         if self._pairs:
-            rows[CEILING] = plain[len(self._places) :]
+            rows[CEILING] = plain[len(self._distinct) :]
         return rows
