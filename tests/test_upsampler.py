@@ -30,6 +30,7 @@ from img2prompt.upsampling import backends
 from img2prompt.upsampling.answers import read_answer
 from img2prompt.upsampling.backends import BACK_ENDS, BUNDLED_FOLDER, find_back_end
 from img2prompt.upsampling.cache import AnswerCache
+from img2prompt.upsampling.drift import open_check
 from img2prompt.upsampling.limits import TOKEN_COUNTERS, TokenCounter, open_counter, trim
 from img2prompt.upsampling.templates import TEMPLATES, load_template
 from img2prompt.upsampling.world import STORYBOOK, World
@@ -97,7 +98,7 @@ def test_every_template_asks_for_the_prompt_within_the_limit(name: str) -> None:
     assert "{" not in "".join(message["content"] for message in chat)
     for short, rich in template.examples:
         assert CLIP.count(rich) <= 77, "an example that breaks the limit teaches the wrong thing"
-        assert set(re.findall(r'"[^"]+"', short)) <= set(re.findall(r'"[^"]+"', rich))
+        assert open_check("auto")([short], [rich])[0].kept, "and so does one that loses a fact"
 
 
 def test_what_went_wrong_is_said_only_when_something_did() -> None:
@@ -220,7 +221,7 @@ def test_what_is_no_prompt_says_why(said: str, trouble: str) -> None:
         "The description of a map: rivers in blue.",
         "“Hope” painted on a wall beside “Fear”.",
         "I am a robot, says the sign in front of the cat.",
-        "Okay signs made by two hands in front of a red wall.",
+        "Okay signs made by two hands.",
         "This is fine, says the dog in the burning room.",
     ],
 )

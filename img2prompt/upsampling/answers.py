@@ -21,7 +21,7 @@ _LABEL = re.compile(  # "Upsampled prompt:"
     _I,
 )
 _LEAD_IN = re.compile(  # "Sure! Here is a richer version:"
-    r"^(?:(?:sure|certainly|of course|okay|ok|absolutely|great|yes)\b[^.:!\n]{0,40}[.:!,]\s*)?"
+    r"^(?:(?:sure|certainly|of course|okay|ok|absolutely|great|yes)(?: thing)?[.:!,]\s*)?"
     r"(?:(?:here(?:['’]s| is| are)|below is|this is|i(?:['’]ve| have) (?:written|rewritten|expanded|created))\b"
     r"[^:\n]{0,120}:\s*)?",
     _I,
