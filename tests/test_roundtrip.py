@@ -118,8 +118,8 @@ def test_every_kind_starts_from_the_same_seeds_and_files_say_how_they_were_made(
 def test_the_floor_is_another_pictures_prompt(finished: Path) -> None:
     rows = rows_of(finished)
     floors = [row["prompts"]["floor"]["text"] for row in rows]
-    assert sorted(floors) == sorted(row["reference"] for row in rows)
-    assert all(floor != row["reference"] for floor, row in zip(floors, rows, strict=True))
+    assert sorted(floors) == sorted(row["prompts"]["predicted"]["text"] for row in rows)
+    assert all(floor != row["prompts"]["predicted"]["text"] for floor, row in zip(floors, rows, strict=True))
     for metric in summary_of(finished)["metrics"].values():
         better = metric["ceiling"] > metric["floor"]
         assert better == metric["higher_is_better"]
@@ -174,13 +174,14 @@ def child(moment, words):
         dying(lambda: self._journal.write(b'{"step": "cut in the mid'))
         append(self, entry)
     def writing(self, name, data):
+        (self.root / name).parent.mkdir(parents=True, exist_ok=True)
         dying(lambda: (self.root / name).with_name(".cut.tmp").write_bytes(data[:9]))
         write(self, name, data)
     folder.RunFolder._append, folder.RunFolder.write = appending, writing
     os._exit(main(words))
 
 whole, killed, *words = sys.argv[1:]
-for folder_of_run, moments in ((whole, [0]), (killed, [1, 2, 4, 5, 9, 6, 3, 8, 0])):
+for folder_of_run, moments in ((whole, [0]), (killed, [1, 2, 5, 13, 7, 0])):
     for moment in moments:
         pid = os.fork()
         if pid == 0:
@@ -261,6 +262,19 @@ def test_pictures_that_are_no_numbers_are_rows(
     out = capsys.readouterr()
     assert "failed: 4 NotFinite" in out.err and "no picture could be compared" in out.out
     assert "NotFinite" in (folder / "report.html").read_text()
+
+
+def test_a_true_prompt_that_cannot_be_drawn_is_a_row_and_no_ceiling(pictures: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.png"
+    made = EmbeddedPrompt("wizardry in brass, award winning")
+    other.write_bytes(png_bytes(render(SCENES[1], 96), parameters_text(made)))
+    assert run(other, pictures / "scene 0.png", "--output", tmp_path / "run", *PLAIN, "--metrics", "ssim") == 1
+    first, second = rows_of(tmp_path / "run")
+    assert first["prompts"]["true"]["text"] == first["reference"] == made.prompt
+    assert [picture["kind"] for picture in first["pictures"]["true"]] == ["NothingToDraw"] * 2
+    assert (first["ceiling_from"], second["ceiling_from"]) == ("another seed", "true prompt")
+    assert len(first["ceiling"]["ssim"]) == 2
+    assert summary_of(tmp_path / "run")["metrics"]["ssim"]["ceiling_from"] == "another seed (1), true prompt (1)"
 
 
 def test_pairs_bring_their_true_prompts(table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

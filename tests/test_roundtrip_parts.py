@@ -15,6 +15,7 @@ from PIL import Image
 
 from img2prompt.errors import ConfigError, ModelError, OutputError
 from img2prompt.jobs.loop.closing import remarks, table
+from img2prompt.jobs.loop.faults import faults_of
 from img2prompt.jobs.loop.folder import RunFolder
 from img2prompt.jobs.loop.pictures import MOST_REFUSED, Wanted, picture_row, regenerate
 from img2prompt.jobs.loop.plan import STOCK_PROMPTS, floors_of, items_of_targets, seeds_for
@@ -161,7 +162,7 @@ def _row(name: str, true: float, predicted: float, upsampled: float | None, floo
 def test_a_summary_places_scores_between_floor_and_ceiling() -> None:
     rows = [_row("a", 0.9, 0.5, 0.6, 0.1), _row("b", 0.7, 0.5, None, 0.3)]
     other = {"ceiling": {"ssim": [0.6, 0.6]}, "ceiling_from": "another seed", "failed": []}
-    rows.append({"id": "c", "source": "c", "prompts": {"predicted": {}}, "scores": {
+    rows.append({"id": "c", "source": "c", "prompts": {"predicted": {"in_domain": False}}, "scores": {
         "predicted": {"ssim": [0.4, None]}, "floor": {"ssim": [0.2, 0.2]}}, **other})  # fmt: skip
     rows.append({"id": "d", "source": "d", "prompts": {}, "scores": {}, "failed": [
         {"source": "d", "error": "is empty", "kind": "ImageEmpty"}]})  # fmt: skip
@@ -171,6 +172,7 @@ def test_a_summary_places_scores_between_floor_and_ceiling() -> None:
     assert list(ssim["kinds"]) == ["true", "predicted", "upsampled"]
     assert ssim["kinds"]["predicted"]["mean"] == pytest.approx((0.5 + 0.5 + 0.4) / 3)
     assert ssim["kinds"]["upsampled"] == {"mean": 0.6, "low": 0.6, "high": 0.6, "n": 1}
+    assert ssim["fractions"]["upsampled"]["n"] == 1
     assert ssim["floor"] == pytest.approx(0.2) and ssim["ceiling"] == pytest.approx((0.9 + 0.7 + 0.6) / 3)
     expected = ((0.5 + 0.5 + 0.4) / 3 - 0.2) / (2.2 / 3 - 0.2)
     assert ssim["fractions"]["predicted"]["mean"] == pytest.approx(expected)
@@ -178,6 +180,7 @@ def test_a_summary_places_scores_between_floor_and_ceiling() -> None:
     test = next(test for test in ssim["tests"] if test["a"] == "upsampled")
     assert (test["b"], test["n"], test["difference"]) == ("predicted", 1, pytest.approx(0.1))
     json.dumps(summary, allow_nan=False)
+    assert summary["outcomes"] == {} and summary["outside_domain"] == ["c"]
     lines = table({**summary, "skipped_metrics": {"fid": "no weights"}})
     assert any(line.startswith("ssim") and "0.467 (50 %" in line for line in lines)
     assert remarks({**summary, "skipped_metrics": {"fid": "no weights"}})[1] == "failed: 1 ImageEmpty: d: is empty"
@@ -237,3 +240,13 @@ def test_refining_says_again_what_the_pictures_do_not_show() -> None:
 def test_refining_needs_its_metric() -> None:
     with pytest.raises(ConfigError, match="refining by regressor_cosine: brings no regressor"):
         Refiner(Saying(""), StorybookGenerator(32), Looking(), Search())  # type: ignore[arg-type]
+
+
+def test_faults_are_what_most_pictures_show_wrongly() -> None:
+    prompt = "two red cats and a dog on a beach, oil painting"
+    said = ["two red cats on a beach with an owl, oil painting", "a red cat on a beach, oil painting, an owl", None]
+    faults = faults_of(prompt, said)
+    assert faults["missing"] == ["dog"] and faults["extra"] == ["owl"] and "owl" in faults["negative"]
+    assert faults_of(prompt, [prompt]) == {"missing": [], "extra": [], "negative": None}
+    assert faults_of("a wizard in brass armour", ["a wizard in steel armour"])["missing"] == ["brass"]
+    assert faults_of(prompt, [None]) == {"missing": [], "extra": [], "negative": None}

@@ -19,7 +19,9 @@ def table(summary: Row) -> list[str]:
         return [title, "no picture could be compared"]
     made_of = ", ".join(dict.fromkeys(row["ceiling_from"] for row in metrics.values()))
     kinds = list(dict.fromkeys(kind for row in metrics.values() for kind in row["kinds"]))
-    shown = [kind for kind in kinds if not (kind == "true" and made_of == "true prompt")]  # it is the ceiling
+    if made_of == "true prompt":
+        kinds = [kind for kind in kinds if kind != "true"]  # it is the ceiling
+    shown = [kind for kind in kinds if any(row["kinds"].get(kind, {}).get("n") for row in metrics.values())]
     lines = [["", "floor", "ceiling", *shown]]
     for name, row in metrics.items():
         ends = [_number(row["floor"]), _number(row["ceiling"])]
@@ -35,10 +37,19 @@ def table(summary: Row) -> list[str]:
 
 
 def remarks(summary: Row) -> list[str]:
-    """Lines for stderr: metrics that were not usable, then failures by kind."""
+    """Lines for stderr: metrics that were not usable, what the models do not know, then failures by kind."""
     skipped = summary["skipped_metrics"]
     why = "summary.json says why, and what brings them"
     lines = [f"not measured here: {', '.join(skipped)}; {why}"] if skipped else []
+    if outside := summary.get("outside_domain"):
+        more = f" and {len(outside) - SHOWN} more" if len(outside) > SHOWN else ""
+        named = ", ".join(outside[:SHOWN])
+        lines.append(f"note: outside what the captioner knows, do not trust the prompt: {named}{more}")
+    outcomes = summary.get("outcomes") or {}
+    if kept := outcomes.get("base"):
+        lines.append(
+            f"note: upsampling left {kept} of {sum(outcomes.values())} prompts as they were; results.jsonl says why"
+        )
     failed: Sequence[Row] = summary["failed"]
     for kind, count in Counter(row["kind"] for row in failed).most_common():
         named = [f"{row['source']}: {row['error']}" for row in failed if row["kind"] == kind][:SHOWN]
@@ -48,7 +59,7 @@ def remarks(summary: Row) -> list[str]:
 
 
 def _tests(metrics: Mapping[str, Row]) -> list[str]:
-    kinds = list(dict.fromkeys(test["a"] for row in metrics.values() for test in row["tests"]))
+    kinds = list(dict.fromkeys(test["a"] for row in metrics.values() for test in row["tests"] if test["n"]))
     if not kinds:
         return []
     lines = [["", *kinds]]

@@ -143,7 +143,7 @@ class RunFolder:
         end = 0
         for line in path.read_bytes().splitlines(keepends=True):
             try:
-                entry = json.loads(line) if line.endswith(b"\n") else None
+                entry: Any = json.loads(line) if line.endswith(b"\n") else None
                 self._rows[(entry["step"], entry["key"])] = entry["row"]
             except (ValueError, KeyError, TypeError):  # cut by a kill or a full disk: what follows is not trusted
                 break

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from img2prompt.errors import ConfigError
+from img2prompt.jobs.loop.faults import missing_in
 from img2prompt.jobs.loop.folder import Row, RunFolder
 from img2prompt.jobs.loop.originals import open_pictures, original_file
 from img2prompt.jobs.loop.plan import seeds_for
-from img2prompt.pairs.storybook.drift import lost_facts
 from img2prompt.pairs.storybook.parse import parse
-from img2prompt.pairs.words import telling, words_of
 from img2prompt.progress import track
 from img2prompt.results import Failed
 from img2prompt.tracing import span
@@ -202,21 +201,9 @@ def _distinct(candidates: Sequence[Row]) -> list[tuple[int, Row]]:
 
 def _edits(best: Trial, said: Sequence[str]) -> list[str]:
     """The prompt with what most of its pictures do not show, each thing and then all of it said again."""
-    counts: dict[str, int] = {}
-    for text in said:
-        for fact in _missing(best.text, text):
-            counts[fact] = counts.get(fact, 0) + 1
-    missing = [fact for fact, count in counts.items() if 2 * count > len(said)][:MOST_EDITS]
+    missing = missing_in(best.text, said)[:MOST_EDITS]
     edits = [f"{best.text}, {fact}" for fact in missing]
     return edits + ([f"{best.text}, {', '.join(missing)}"] if len(missing) > 1 else [])
-
-
-def _missing(prompt: str, said: str) -> list[str]:
-    """What a prompt says and the words about its picture do not: facts where both are of the storybook world."""
-    if parse(prompt).objects and parse(said).objects:
-        return [fact.removeprefix("setting ").removeprefix("style ") for fact in lost_facts(prompt, said)]
-    known = set(words_of(said))
-    return [word for word in dict.fromkeys(telling(words_of(prompt))) if word not in known]
 
 
 def _plain(value: float) -> float | None:

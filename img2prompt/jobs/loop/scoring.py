@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,12 +142,13 @@ class _Pictures:
         return found
 
     def _of_prompts(self, comparer: Comparer) -> NDArray[np.float64]:
-        said = [(self._run.get("again", picture.file) or {}).get("text") for picture in self._distinct]
-        pairs = [(self._case.predicted, text) for text in said]
-        pairs += [(said[one], said[other]) for one, other in self._pairs]
-        known = [number for number, pair in enumerate(pairs) if None not in pair]
-        values = np.full(len(pairs), np.nan)
-        values[known] = comparer.prompts([pairs[n][0] for n in known], [pairs[n][1] for n in known])
+        rows: list[Any] = [self._run.get("again", picture.file) or {} for picture in self._distinct]
+        said = [row.get("text") for row in rows]
+        firsts = [self._case.predicted] * len(said) + [said[one] for one, _ in self._pairs]
+        seconds = said + [said[other] for _, other in self._pairs]
+        known = [n for n in range(len(firsts)) if firsts[n] is not None and seconds[n] is not None]
+        values = np.full(len(firsts), np.nan)
+        values[known] = comparer.prompts([firsts[n] for n in known], [seconds[n] for n in known])
         return values
 
     def _by_kind(self, values: NDArray[np.floating]) -> dict[str, list[float | None]]:

@@ -26,13 +26,16 @@ def summarise(rows: Sequence[Row], seeds: int, asked: Sequence[str], base: str =
         base: the kind that every other is tested against.
 
     Returns:
-        images, seeds, failed and metrics, as in summary.json.
+        images, seeds, outside_domain (sources that the captioner does not know the like of), outcomes (of upsampling,
+        how many each), failed and metrics, as in summary.json.
     """
     compared = [row for row in rows if row["scores"]]
     metrics = {name: _metric(name, compared, seeds, asked, base) for name in METRICS if _has(compared, name)}
     return {
         "images": sum(bool(row["prompts"]) for row in rows),
         "seeds": seeds,
+        "outside_domain": [row["source"] for row in rows if row["prompts"].get(BASE, {}).get("in_domain") is False],
+        "outcomes": dict(Counter(row["prompts"]["upsampled"]["outcome"] for row in rows if _upsampled(row))),
         "failed": [failed for row in rows for failed in row["failed"]],
         "metrics": metrics,
     }
@@ -51,20 +54,25 @@ def _has(rows: Sequence[Row], metric: str) -> bool:
     return any(metric in scores for row in rows for scores in row["scores"].values())
 
 
+def _upsampled(row: Row) -> bool:
+    return "outcome" in row["prompts"].get("upsampled", {})
+
+
 def _metric(name: str, rows: Sequence[Row], seeds: int, asked: Sequence[str], base: str) -> Row:
     about = METRICS[name]
     found = {kind for row in rows for kind in row["scores"]}
     kinds = [kind for kind in asked if kind in found]
     tables = {kind: _table(rows, kind, name, seeds) for kind in (*kinds, "floor")}
     ceilings = _ceilings(rows, name, seeds)
+    both = ~(np.isnan(tables["floor"]).all(axis=1) | np.isnan(ceilings).all(axis=1))  # (N,), so that they are a pair
     return {
         "range": [_finite(value) for value in about.range],
         "higher_is_better": about.higher_is_better,
         "source": about.source,
         "compares": about.kind,
         "kinds": {kind: estimate(tables[kind]).to_dict() for kind in kinds},
-        "floor": estimate(tables["floor"]).to_dict()["mean"],
-        "ceiling": estimate(ceilings).to_dict()["mean"],
+        "floor": estimate(tables["floor"][both]).to_dict()["mean"],
+        "ceiling": estimate(ceilings[both]).to_dict()["mean"],
         "ceiling_from": _told(Counter(row["ceiling_from"] for row in rows)),
         "fractions": {
             kind: fraction_over(

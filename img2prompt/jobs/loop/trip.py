@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from img2prompt.jobs.loop.faults import faults_of
 from img2prompt.jobs.loop.folder import Row, RunFolder
 from img2prompt.jobs.loop.judge import judged_row
 from img2prompt.jobs.loop.originals import original_file, read_originals, readable, truth_of
@@ -136,14 +137,11 @@ class Trip:
         """Every original that has a predicted prompt, with all its prompts by kind."""
         items = self.predicted()
         truths = [truth_of(self._run, item) for item in items]
-        references = [(truth or self.predictions(item)[0])["text"] for item, truth in zip(items, truths, strict=True)]
+        # Predicted ones, since the generator may not know the world that a true prompt is of.
+        floors = floors_of([self.predictions(item)[0]["text"] for item in items], self._wishes.seed)
         found = []
-        floors = floors_of(references, self._wishes.seed)
         for item, truth, (text, other) in zip(items, truths, floors, strict=True):
-            if other is None:
-                origin = "a stock prompt"
-            else:
-                origin = f"{'predicted' if truths[other] is None else 'true'} prompt of {items[other].id}"
+            origin = "a stock prompt" if other is None else f"predicted prompt of {items[other].id}"
             found.append((item, self._prompts_of(item, truth, {"text": text, "from": origin})))
         return found
 
@@ -164,11 +162,13 @@ class Trip:
         known = "true" in prompts
         made = {*self.kinds(), "floor", "true" if known else "predicted"}
         seeds = seeds_for(item.id, self._wishes.seeds, self._wishes.seed)
+        truths = [Wanted(item.id, "true", prompts["true"]["text"], seed) for seed in seeds] if known else []
+        drawn = any("file" in picture_row(self._run, picture) for picture in truths)
         return Case(
             id=item.id,
             reference=prompts["true" if known else "predicted"]["text"],
             predicted=prompts["predicted"]["text"],
-            ceiling=TRUE if known else ANOTHER_SEED,
+            ceiling=TRUE if drawn else ANOTHER_SEED,
             pictures={
                 kind: [Wanted(item.id, kind, row["text"], seed) for seed in seeds]
                 for kind, row in prompts.items()
@@ -201,6 +201,7 @@ class Trip:
             for kind, some in case.pictures.items()
         }
         found: Row = {"scores": kinds, "ceiling": ceiling, "ceiling_from": case.ceiling, "again": said}
+        found["faults"] = {kind: faults_of(prompts[kind]["text"], said[kind]) for kind in said if kind != "floor"}
         if judged := judged_row(self._run, case):
             found["judged"] = judged
         return {**row, "prompts": prompts, "reference": case.reference, "pictures": pictures, **found, "failed": failed}
