@@ -124,9 +124,9 @@ class Comparer:
         """Distances of two sets of pictures of any sizes, a row a metric; pictures that cannot be used are left out."""
         ours, theirs = ([image for image in opened(some) if image is not None] for some in (originals, others))
         with span("compare", kind="sets", originals=len(ours), others=len(theirs)) as step:
-            scores = {name: float(values[0]) for name, values in self._scores("sets", ours, theirs).items()}
-            step.set(**scores)
-        return scores
+            scores = self._scores("sets", ours, theirs)
+            step.set(**{name: _mean(values) for name, values in scores.items()})
+        return {name: float(values[0]) for name, values in scores.items()}
 
     def _measured(self, kind: str, first: Sequence[Any], second: Sequence[Any]) -> dict[str, Array]:
         if len(first) != len(second):

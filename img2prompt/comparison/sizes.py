@@ -44,7 +44,7 @@ def at_most(image: Image.Image) -> NDArray[np.uint8]:
 def unique(images: Sequence[Image.Image]) -> tuple[list[Image.Image], NDArray[np.int64]]:
     """Each object once, and for each of `images` its place among them (N,)."""
     places: dict[int, int] = {}
-    found = []
+    found: list[Image.Image] = []
     for image in images:
         if id(image) not in places:
             places[id(image)] = len(found)

@@ -7,18 +7,15 @@ left out, and so is an image without any. What is estimated is always the mean o
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Array = NDArray[np.float64]
+from img2prompt.metrics.resampling import interval_of, resampled_means, sign_flip_p, table_of
 
-_AT_ONCE = 2_000_000  # numbers that resampling holds at a time
 _ROUNDING = 1e-12  # of two means, relative: below it they are equal
-_EXACT_IMAGES = 14  # of so many all sign patterns are counted
-_FLIPS = 20_000  # of more images so many patterns are drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +77,16 @@ def bootstrap_over(
     Returns:
         low and high; the same seed gives the same interval; NaN without a score.
     """
-    table = _table(scores)
+    table = table_of(scores)
     table = table[~np.isnan(table).all(axis=1)]
     if not len(table):
         return math.nan, math.nan
-    return _interval(_resampled([table], resamples, seed)[:, 0], level)
+    return interval_of(resampled_means([table], resamples, seed)[:, 0], level)
 
 
 def estimate(scores: ArrayLike, *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> Estimate:
     """Mean of `scores` (N,S) with its interval of `bootstrap_over`."""
-    table = _table(scores)
+    table = table_of(scores)
     table = table[~np.isnan(table).all(axis=1)]
     if not len(table):
         return Estimate(math.nan, math.nan, math.nan, 0)
@@ -133,7 +130,7 @@ def fraction_over(
     Raises:
         ValueError: the tables are not of the same images.
     """
-    tables = [_table(table) for table in (scores, floors, ceilings)]
+    tables = [table_of(table) for table in (scores, floors, ceilings)]
     if len({len(table) for table in tables}) != 1:
         raise ValueError(f"scores, floors and ceilings are of {[len(table) for table in tables]} images; give the same")
     known = ~np.any([np.isnan(table).all(axis=1) for table in tables], axis=0)  # (N,)
@@ -145,10 +142,11 @@ def fraction_over(
     if math.isnan(fraction):
         return Estimate(math.nan, math.nan, math.nan, int(known.sum()))
     drawn = [
-        fraction_of_way(*row, higher_is_better=higher_is_better) for row in _resampled(tables, resamples, 0).tolist()
+        fraction_of_way(*row, higher_is_better=higher_is_better)
+        for row in resampled_means(tables, resamples, 0).tolist()
     ]
     ends = [value for draw in drawn for value in ((-math.inf, math.inf) if math.isnan(draw) else (draw, draw))]
-    return Estimate(fraction, *_interval(np.array(ends), level), int(known.sum()))
+    return Estimate(fraction, *interval_of(np.array(ends), level), int(known.sum()))
 
 
 def paired_test(a: ArrayLike, b: ArrayLike, *, level: float = 0.95, resamples: int = 2000, seed: int = 0) -> PairedTest:
@@ -166,7 +164,7 @@ def paired_test(a: ArrayLike, b: ArrayLike, *, level: float = 0.95, resamples: i
     Raises:
         ValueError: the tables differ in shape.
     """
-    first, second = _table(a), _table(b)
+    first, second = table_of(a), table_of(b)
     if first.shape != second.shape:
         raise ValueError(f"the tables have the shapes {first.shape} and {second.shape}; pair images and seeds")
     table = first - second  # (N,S)
@@ -175,7 +173,7 @@ def paired_test(a: ArrayLike, b: ArrayLike, *, level: float = 0.95, resamples: i
         return PairedTest(math.nan, math.nan, math.nan, 1.0, 0)
     means = np.nanmean(table, axis=1)  # (N,)
     low, high = bootstrap_over(table, level=level, resamples=resamples, seed=seed)
-    return PairedTest(float(means.mean()), low, high, _sign_flip_p(means, seed), len(means))
+    return PairedTest(float(means.mean()), low, high, sign_flip_p(means, seed), len(means))
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
@@ -201,64 +199,6 @@ def auroc(positives: ArrayLike, negatives: ArrayLike) -> float:
         raise ValueError("both groups need one or more scores, none of them NaN")
     below = np.searchsorted(low, high, "left") + np.searchsorted(low, high, "right")  # twice the count, ties once
     return float(below.mean() / 2 / low.size)
-
-
-def _table(scores: ArrayLike) -> Array:
-    table = np.asarray(scores, np.float64)  # (N,S)
-    if table.ndim != 2:
-        raise ValueError(f"scores are a table of images and seeds (N,S), not of shape {table.shape}")
-    return table
-
-
-def _resampled(tables: Sequence[Array], resamples: int, seed: int) -> Array:
-    """Means (resamples, tables) of draws of the same images from all tables, and of their seeds from each."""
-    rng = np.random.default_rng(seed)
-    images = len(tables[0])
-    counts = [(~np.isnan(table)).sum(axis=1) for table in tables]  # each (N,), at least 1
-    # What is known comes first; the values do not decide, so draws are the same in any unit.
-    packed = [np.take_along_axis(table, np.argsort(np.isnan(table), axis=1, kind="stable"), 1) for table in tables]
-    blocks = []
-    step = max(1, _AT_ONCE // (images * max(table.shape[1] for table in tables)))
-    for start in range(0, resamples, step):
-        drawn = rng.integers(0, images, (min(step, resamples - start), images))  # (R,N)
-        blocks.append(np.stack([_means(*pair, drawn, rng) for pair in zip(packed, counts, strict=True)], axis=1))
-    return np.concatenate(blocks)
-
-
-def _means(packed: Array, counts: NDArray[np.int64], drawn: NDArray[np.int64], rng: np.random.Generator) -> Array:
-    """Mean (R,) over drawn images (R,N) of the mean over as many draws of their seeds as they have."""
-    seeds = packed.shape[1]
-    known = counts[drawn][..., None]  # (R,N,1)
-    picks = (rng.random((*drawn.shape, seeds)) * known).astype(np.int64)  # (R,N,S)
-    values = np.where(np.arange(seeds) < known, packed[drawn[..., None], picks], 0.0)
-    means: Array = (values.sum(axis=2) / known[..., 0]).mean(axis=1)
-    return means
-
-
-def _sign_flip_p(means: Array, seed: int) -> float:
-    """Share of the sign patterns of `means` (N,) under which their sum is as far from 0 as it is."""
-    count = len(means)
-    # Sums that differ by rounding only are equal.
-    limit = abs(means.sum()) - 1e-9 * np.abs(means).sum()
-    if count <= _EXACT_IMAGES:
-        patterns = np.arange(2 ** (count - 1))  # the other half mirrors them
-        sums = np.full(len(patterns), means[-1])
-        for place in range(count - 1):
-            sums = sums + np.where(patterns >> place & 1, means[place], -means[place])
-        return float((np.abs(sums) >= limit).mean())
-    rng, far = np.random.default_rng(seed), 0
-    step = max(1, _AT_ONCE // count)
-    for start in range(0, _FLIPS, step):
-        signs = rng.integers(0, 2, (min(step, _FLIPS - start), count), dtype=np.int8)  # (R,N)
-        far += int((np.abs((2 * signs - 1) @ means) >= limit).sum())
-    return (1 + far) / (1 + _FLIPS)
-
-
-def _interval(draws: Array, level: float) -> tuple[float, float]:
-    # Infinite draws stand at the ends; between one of them and its neighbour nothing can be interpolated.
-    method = "linear" if np.isfinite(draws).all() else "nearest"
-    low, high = np.quantile(draws, ((1 - level) / 2, (1 + level) / 2), method=method)
-    return float(low), float(high)
 
 
 def _plain(value: float) -> float | None:

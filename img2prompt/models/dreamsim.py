@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from img2prompt.errors import ModelError
 from img2prompt.extras import need
-from img2prompt.models.torch_hub import find_folder_of
+from img2prompt.models.torch_hub import check_installed, find_folder_of
 from img2prompt.models.tower_base import first_lines
 
 if TYPE_CHECKING:
@@ -47,13 +47,14 @@ class DreamSim:
     """
 
     def __init__(self, device: str = "cpu", folder: Path | None = None, batch_size: int = 16) -> None:
-        library = need("dreamsim", "likeness")
+        check_installed(LIBRARY, "likeness")
         cache = Path(torch.hub.get_dir()) / LIBRARY
         advice = (
             f'mkdir -p {cache} && python -c "from dreamsim import dreamsim;'
             f" dreamsim(device='cpu', dreamsim_type='{VARIANT}', cache_dir='{cache}')\""
         )
         place = find_folder_of(FILES, LIBRARY, folder, advice)
+        library = need(LIBRARY, "likeness")
         try:
             with (
                 Path(os.devnull).open("w") as nowhere,

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from img2prompt.errors import ModelError
 from img2prompt.extras import need
 from img2prompt.models.checkpoint import read_weights
-from img2prompt.models.torch_hub import find_checkpoint_file
+from img2prompt.models.torch_hub import check_installed, find_checkpoint_file
 from img2prompt.models.tower_base import first_lines
 from img2prompt.progress import track
 
@@ -44,10 +44,11 @@ class Inception:
     """
 
     def __init__(self, device: str = "cpu", folder: Path | None = None, batch_size: int = 16) -> None:
-        library = need(_MODULE, "likeness")
+        check_installed("torch_fidelity", "likeness")
         make = "FeatureExtractorInceptionV3"
         advice = f"python -c \"from {_MODULE} import {make}; {make}('inception', ['{WIDTH}'])\""
         path = find_checkpoint_file(FILE, folder, advice)
+        library = need(_MODULE, "likeness")
         read_weights(path)  # the library would run what a pickle holds
         try:
             net = getattr(library, make)("inception", [str(WIDTH)], feature_extractor_weights_path=str(path))

@@ -14,7 +14,7 @@ from img2prompt.errors import ModelError
 from img2prompt.extras import need
 from img2prompt.models.checkpoint import read_weights
 from img2prompt.models.ssim import channels_first
-from img2prompt.models.torch_hub import find_checkpoint_file
+from img2prompt.models.torch_hub import check_installed, find_checkpoint_file
 from img2prompt.models.tower_base import first_lines
 
 TRUNK = "alexnet-owt-7be5be79.pth"
@@ -39,9 +39,10 @@ class Lpips:
     """
 
     def __init__(self, device: str = "cpu", folder: Path | None = None) -> None:
-        library = need("lpips", "likeness")
+        check_installed("lpips", "likeness")
         advice = "python -c \"import torchvision; torchvision.models.alexnet(weights='DEFAULT')\""
         path = find_checkpoint_file(TRUNK, folder, advice)
+        library = need("lpips", "likeness")
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")  # the package calls torchvision as it was some versions ago
             # Without a random trunk it would be downloaded, and unpickled without a check.

@@ -1,4 +1,4 @@
-"""Weights that libraries keep in torch's hub cache: where they lie; nothing is downloaded."""
+"""Weights that optional libraries keep in torch's hub cache: where they lie; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -7,8 +7,19 @@ from pathlib import Path
 import torch
 
 from img2prompt.errors import PresetError
+from img2prompt.extras import missing, need
 
 CHECKPOINTS = "checkpoints"  # where torch puts what it downloads by its address
+
+
+def check_installed(module: str, extra: str) -> None:
+    """Before weights are looked for: importing a library takes seconds, which are lost where its weights are missing.
+
+    Raises:
+        MissingExtra: `module` is not installed.
+    """
+    if module in missing().get(extra, ()):
+        need(module, extra)
 
 
 def find_checkpoint_file(name: str, folder: Path | None, advice: str) -> Path:
