@@ -104,7 +104,19 @@ def _add_rule_options(parser: argparse.ArgumentParser) -> None:
     add("--attempts", type=number(int, 1, 100), default=3, metavar="N", help="before the base stands (default: 3)")
     add("--temperature", type=number(float, 0, 2), metavar="T", help="of the draws (default: the upsampler's own)")
     add("--check", metavar="NAME", help="what looks for lost facts: auto, storybook, general or llm")
+    add(
+        "--min-cosine",
+        type=_cosine,
+        default=0.4,
+        metavar="X",
+        help="least cosine of base and rich prompt as sentences (default: 0.4); none: not looked at",
+    )
     add("--negative", default="none", metavar="TEXT", help="negative prompts: none (default), stock, or a text")
+
+
+def _cosine(text: str) -> float | None:
+    """The type of --min-cosine."""
+    return None if text.lower() == "none" else float(number(float, -1, 1)(text))
 
 
 def upsample(options: argparse.Namespace) -> int:
@@ -150,6 +162,7 @@ def _settings(options: argparse.Namespace) -> tuple[UpsampleSettings, BackEndSet
         attempts=options.attempts,
         temperature=options.temperature,
         check=options.check,
+        min_cosine=options.min_cosine,
     )
     run = BackEndSettings(
         device=options.device,

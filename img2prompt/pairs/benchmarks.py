@@ -151,4 +151,4 @@ def _header(path: Path) -> dict[str, str]:
     """The columns of a table: lower-case name -> name as it stands."""
 
     names, _ = peek(READERS_OF_TEXT[path.suffix.lower()](path, Skips()))
-    return {str(name).strip().lower(): str(name) for name in reversed(names)}
+    return {str(name).strip().lower(): str(name) for name in names}

@@ -93,6 +93,17 @@ def _openai(rest: str, run: BackEndSettings) -> ChatBackend:
     return EndpointChat(rest, run.endpoint, concurrency=run.concurrency, timeout_s=run.timeout_s, tries=run.tries)
 
 
+def _dspy(rest: str, run: BackEndSettings) -> ChatBackend:
+    from img2prompt.models.dspy_chat import DspyChat
+    from img2prompt.upsampling.drift import open_check
+    from img2prompt.upsampling.limits import open_counter
+    from img2prompt.upsampling.merit import merit_by
+
+    # Whatever will read the prompt, CLIP's counting is near enough to compare chains; the upsampler counts exactly.
+    measure = merit_by(open_check("auto"), open_counter("clip"))
+    return DspyChat(rest, run.endpoint, measure, concurrency=run.concurrency, timeout_s=run.timeout_s, tries=run.tries)
+
+
 BACK_ENDS: dict[str, BackEnd] = {
     "bundled": BackEnd(
         "the small model of the package, for the storybook world only",
@@ -106,6 +117,13 @@ BACK_ENDS: dict[str, BackEnd] = {
     ),
     "transformers": BackEnd("any chat model on this machine", "its own", "FOLDER or OWNER/NAME", _transformers),
     "openai": BackEnd("any OpenAI-compatible endpoint", "its own", "MODEL", _openai),
+    "dspy": BackEnd(
+        "a DSPy program: several chains of reasoning compared, over an endpoint",
+        "its own",
+        "FILE.json or MODEL",
+        _dspy,
+        template="fields",
+    ),
     **{
         preset.name: BackEnd(preset.repository, preset.licence, "", partial(_preset, preset))
         for preset in LANGUAGE_PRESETS.values()

@@ -11,11 +11,13 @@ import difflib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from img2prompt.errors import ConfigError
 from img2prompt.metrics import cosines
 from img2prompt.pairs.storybook.drift import lost_facts, made_up
+from img2prompt.pairs.storybook.setting_phrases import SETTING_WORDS
 from img2prompt.results import Drift
 from img2prompt.upsampling.general import compare
 from img2prompt.upsampling.world import outside_storybook
@@ -81,7 +83,14 @@ def by_world(bases: Sequence[str], rewritten: Sequence[str]) -> list[Drift]:
 
 def in_storybook(prompt: str) -> bool:
     """Whether the storybook's parser reads every fact of a prompt."""
-    return _BEYOND.search(prompt.lower()) is None and outside_storybook(prompt) is None
+    return _BEYOND.search(_places().sub(" ", prompt.lower())) is None and outside_storybook(prompt) is None
+
+
+@cache
+def _places() -> re.Pattern[str]:
+    """The world's own settings, such as "among the stars"."""
+    phrases = {place for words in SETTING_WORDS.values() for place in words.places}
+    return re.compile("|".join(sorted(map(re.escape, phrases), key=len, reverse=True)))
 
 
 def _by_model(parts: CheckParts) -> Check:

@@ -138,6 +138,8 @@ def _lost_relations(truth: Reading, said: Reading) -> Iterator[str]:
             continue
         ends = (_plain(subject.head.key), _plain(other.head.key))
         elsewhere = any({s, o} == set(ends) and name not in WEAK | {relation.name} for s, name, o in stated)
+        turned = canonical(ends[1], relation.name, ends[0], relation.flipped)
+        elsewhere = elsewhere or (turned in stated and turned not in asked)
         if relation.name not in WEAK or elsewhere:
             yield f"{subject.head.key} {relation.words} {other.head.key}"
 

@@ -129,6 +129,8 @@ SIDES: dict[str, str] = {  # phrases of place in the picture
     for end in ("", " side", " half", " hand side")
 }
 
+SIDE_WORDS = _set("left right top front back side middle center centre")
+
 NEGATIONS = _set("no without lacking sans minus never not none neither nor excluding")
 NEGATING_PHRASES = ("free of", "devoid of", "empty of", "absence of", "instead of", "rather than", "bare of")
 
@@ -138,7 +140,7 @@ FRAMES = _set(
 photo photograph image picture pic shot view scene snapshot frame foreground background close-up closeup depiction
 left right top bottom side front back middle center centre edge corner kind type sort variety group pair couple number
 set lot bunch way part detail display form duo trio quartet dozen row line cluster array collection piece use hand
-style case order time place look object color colour subject composition arrangement distance total
+style case order time place look object surface color colour subject composition arrangement distance total
 """
 )
 

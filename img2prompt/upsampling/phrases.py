@@ -19,6 +19,7 @@ from img2prompt.upsampling.meanings import (
     IRREGULAR,
     NEGATING_PHRASES,
     NEGATIONS,
+    SIDE_WORDS,
     VAGUE,
     colour_of,
 )
@@ -89,6 +90,7 @@ class _Open:
     article: bool = False
     vague: bool = False
     used: bool = False
+    coloured: Word | None = None  # the last word for a colour
 
 
 def unquoted(text: str) -> tuple[str, tuple[str, ...]]:
@@ -111,7 +113,7 @@ def key_of(word: str) -> str:
     word = word.lower().removesuffix("'s").removesuffix("’s")
     if word in IRREGULAR:
         return IRREGULAR[word]
-    if len(word) < 4 or word in _SAME or word in BOTH_NUMBERS:
+    if len(word) < 3 or word in _SAME or word in BOTH_NUMBERS:
         return word
     if "-" in word:
         first, _, last = word.rpartition("-")
@@ -150,9 +152,12 @@ class _Chunker:
         """Whether the word belongs to the phrase that is open."""
         now, low = self.open, word.text.lower()
         colour = colour_of(low) or colour_of(low.split("-")[0])
-        if low in ("and", ",") and now.colours and not now.nouns and _is_adjective(self._word(place + 1)):
-            return True  # "red and blue balls"
-        if now.nouns and not word.tag.startswith("NN"):
+        if low in ("and", ",") and now.used and not now.nouns and _is_adjective(self._word(place + 1)):
+            return True  # "red and blue balls", "two glossy, white urns"
+        followed = self._word(place + 1)
+        if now.nouns and (low in SIDE_WORDS and followed.text.lower() == "of"):
+            return False  # "a dog right of a cat"
+        if now.nouns and not word.tag.startswith("NN") and not (colour and followed.tag.startswith("NN")):
             return False
         if now.nouns and (word.sentence != now.nouns[-1].sentence or _is_doing(low)):
             return False
@@ -166,7 +171,7 @@ class _Chunker:
         elif (number := number_of(low)) is not None:
             fresh, now.count, now.article = True, number, False
         elif colour is not None and (not word.tag.startswith("NN") or not now.nouns):
-            fresh = True
+            fresh, now.coloured = True, word
             now.colours.add(colour)
         elif word.tag.startswith("NN"):
             fresh = True
@@ -178,12 +183,15 @@ class _Chunker:
 
     def _close(self, place: int) -> Iterator[Phrase]:
         now, self.open = self.open, _Open()
+        if not now.nouns and now.article and now.coloured and now.coloured.key == "orange":
+            now.nouns, now.colours = [now.coloured], now.colours - {"orange"}  # the fruit
         if not now.nouns:
             return
         *before, head = now.nouns
         followed_by_of = place < len(self.words) and self.words[place].text.lower() == "of"
         if followed_by_of and (head.key in GROUPS or now.vague):
-            self.carried = _Open(count=GROUPS.get(head.key), vague=head.key not in GROUPS)
+            times = (now.count or 1) * GROUPS[head.key] if head.key in GROUPS else None  # "two pairs of boots"
+            self.carried = _Open(count=times, vague=times is None)
             return
         carried, self.carried = self.carried or _Open(), None
         if before and before[0].key in GROUPS:  # "a dozen eggs"
@@ -254,9 +262,9 @@ def _sentences(text: str) -> Iterator[list[str]]:
 
 
 def _parts(token: str) -> list[str]:
-    """ "red-colored" and "blue-eyed" as two words, other hyphens as they are."""
+    """ "red-colored" and "navy-blue" as two words, other hyphens as they are."""
     first, hyphen, rest = token.partition("-")
-    return [first, rest] if hyphen and colour_of(first.lower()) and "-" not in rest else [token]
+    return [first, rest] if hyphen and "-" not in rest and (colour_of(first.lower()) or colour_of(rest)) else [token]
 
 
 def _tagged(tokens: Sequence[str]) -> Iterator[tuple[str, str]]:
@@ -272,6 +280,8 @@ def _tagged(tokens: Sequence[str]) -> Iterator[tuple[str, str]]:
             and after[:2] in (".", ",", "IN", "VB", "CC", "TO", "NN")
         ):
             tag = "NNS" if token.endswith("s") and not token.endswith("ss") else "NN"
+        elif before[1] == "NN" and tag in ("VB", "VBP"):
+            tag = "NN"  # "a teddy bear": a verb would have its ending
         elif before[1] == "NNS" and tag == "NN" and before[0].lower() not in ("sports", "arms"):
             tag = "VBP"  # "two dogs chase a ball"
         yield token, tag

@@ -12,6 +12,7 @@ from img2prompt.upsampling.phrases import Phrase, Word
 _PRONOUNS = frozenset(("it", "they", "them", "this", "these", "which", "that", "one", "its", "their"))
 _LONGEST = max(len(phrase.split()) for phrase in (*RELATIONS, *SIDES))
 _CLAUSE_ENDS = frozenset(",;:.!?")
+_ADDING = frozenset(("with", "and", "while"))
 
 Stated = tuple[str, str, str]  # head of the one, relation, head of the other
 
@@ -85,10 +86,18 @@ def _read(words: Sequence[Word], phrases: Sequence[Phrase], place: int, length: 
     else:
         others = after[:1] + _joined(words, after)
         subjects = before + (_earlier(words, phrases, place) if _has_pronoun(words, place) else [])
+        if before and _is_added(words, before[0], place):
+            subjects = before[:1]
     if after and (not before or (place and words[place - 1].text in _CLAUSE_ENDS)):
         subjects = subjects + [p for p in after[1:] if not _mark_between(words, after[0].end, p.start, 2)]
     if subjects and others:
         yield Relation(name, tuple(subjects), tuple(others), phrase, flipped)
+
+
+def _is_added(words: Sequence[Word], phrase: Phrase, place: int) -> bool:
+    """Whether a thing is brought in for the relation alone: "..., with a penguin left of the cats"."""
+    first = phrase.start
+    return phrase.end == place and first > 1 and words[first - 2].text == "," and _text(words, first - 1) in _ADDING
 
 
 def _joined(words: Sequence[Word], after: Sequence[Phrase]) -> list[Phrase]:

@@ -25,6 +25,7 @@ FOLDER = Path(__file__).parent / "templates"
 TEMPLATES: dict[str, str] = {  # name -> what it is for; the file beside this one has the same name
     "detailed": "one paragraph with concrete visual detail, every fact kept; for any chat model",
     "bare": "the prompt alone; for models that were trained on pairs of prompts, such as the bundled one",
+    "fields": "prompt, limit and trouble as they are; for DSPy programs, which write their own request",
 }
 _SECTION = re.compile(r"^## +(.+?) *$", re.MULTILINE)
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
