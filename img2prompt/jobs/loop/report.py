@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from img2prompt.errors import OutputError
+from img2prompt.jobs.loop.report_judge import judge_section
 from img2prompt.jobs.loop.report_notes import how_section, left_out_section, refined_section, upsampled_section
 from img2prompt.jobs.loop.report_pictures import ends_section, pictures_section
 from img2prompt.jobs.loop.report_run import (
@@ -18,15 +19,15 @@ from img2prompt.jobs.loop.report_run import (
     prompt_name,
     read_run,
     title_of,
+    written,
 )
 from img2prompt.jobs.loop.report_scores import (
     SIGNIFICANT,
-    judge_section,
     scores_section,
     sets_section,
-    table_section,
     tests_section,
 )
+from img2prompt.jobs.loop.report_table import categories_section, table_section
 from img2prompt.jobs.loop.report_thumbnails import Thumbnails
 from img2prompt.jobs.pages import page
 from img2prompt.pairs.atomic import write_atomically
@@ -63,6 +64,7 @@ def report_page(run: Run) -> str:
         scores_section(run),
         tests_section(run),
         judge_section(run),
+        categories_section(run),
         sets_section(run),
         refined_section(run),
         ends_section(run, thumbnails),
@@ -94,6 +96,8 @@ def _lead(run: Run) -> str:
         return "No metric could be computed; the pictures are below."
     found = run.metrics[run.leading]
     shares = found.get("fractions") or {}
+    if not run.has_originals:
+        return " ".join([*_plain_lead(run, found), *_tested(run, found)])
     reached = [
         f"of the {prompt_name(kind)} reach {percent(shares[kind]['mean'])}"
         for kind in (run.subject, "upsampled", "refined")
@@ -102,8 +106,23 @@ def _lead(run: Run) -> str:
     best = "another seed of one prompt" if found.get("ceiling_from") == "another seed" else "the true prompt"
     scale = f"By {metric_name(run.leading)}, where 0 % is an unrelated prompt and 100 % {best}, pictures"
     words = [f"{scale} {_joined(reached)}."] if reached else []
+    return " ".join([*words, *_tested(run, found)])
+
+
+def _plain_lead(run: Run, found: Mapping[str, Any]) -> list[str]:
+    """Scores as they are, where no picture is the ceiling."""
+    means = {kind: of.get("mean") for kind, of in (found.get("kinds") or {}).items() if is_number(of.get("mean"))}
+    told = [f"{written(means[kind])} for the {prompt_name(kind)}" for kind in ("base", "upsampled") if kind in means]
+    return (
+        [f"How well pictures show the base prompt, by {metric_name(str(run.leading))}: {_joined(told)}."]
+        if told
+        else []
+    )
+
+
+def _tested(run: Run, found: Mapping[str, Any]) -> list[str]:
     test = next((t for t in found.get("tests") or [] if {t["a"], t["b"]} == {run.subject, "upsampled"}), None)
-    return " ".join([*words, *([_verdict(test, found)] if test else [])])
+    return [_verdict(test, found)] if test else []
 
 
 def _verdict(test: Mapping[str, Any], found: Mapping[str, Any]) -> str:

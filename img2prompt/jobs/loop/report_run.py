@@ -32,20 +32,21 @@ METRICS = {  # what metrics are called where their own name says too little
     "dreamsim": "DreamSim",
     "clip_i": "CLIP-I",
     "dino_i": "DINO-I",
-    "regressor_cosine": "Regressor's cosine",
+    "regressor_cosine": "Regressor cosine",
     "dinov2_i": "DINOv2-I",
-    "colour_distance": "Distance of colours",
+    "colour_distance": "Colour distance",
     "clip_score": "CLIPScore",
     "coca_likelihood": "CoCa likelihood",
     "coca_probability": "CoCa probability",
     "coca_cosine": "CoCa cosine",
-    "prompt_cosine": "Cosine of the prompts",
+    "prompt_cosine": "Prompt cosine",
 }
 # The first of these that a run has is the one that its pictures are ordered by: likeness as people see it comes first.
 LEADING = (
     *("dreamsim", "dino_i", "dinov2_i", "clip_i", "regressor_cosine", "lpips", "prompt_cosine"),
     *("coca_probability", "coca_likelihood", "clip_score", "colour_distance", "ssim"),
 )
+LEADING_OF_TEXTS = ("clip_score", "coca_probability", "coca_likelihood", "coca_cosine", "prompt_cosine")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +81,9 @@ class Run:
     @property
     def leading(self) -> str | None:
         """The metric that pictures are ordered by."""
+        first = LEADING if self.has_originals else LEADING_OF_TEXTS
         scored = [name for name, found in self.metrics.items() if found.get("kinds")]
-        return next((name for name in (*LEADING, *scored) if name in scored), None)
+        return next((name for name in (*first, *scored) if name in scored), None)
 
     @property
     def subject(self) -> str:
