@@ -18,7 +18,7 @@ import torch
 
 pytest.importorskip("diffusers", reason="needs the extra diffusion")
 
-from tiny_diffusion import PX, save_sd, save_sdxl, save_unconditional, tokenizer
+from tiny_diffusion import PX, save_kandinsky, save_refiner, save_sd, save_sdxl, save_unconditional, tokenizer
 
 from img2prompt.errors import ConfigError, ModelError, PresetError
 from img2prompt.models import diffusion_presets
@@ -84,6 +84,54 @@ def test_a_picture_does_not_depend_on_its_batch(kind: str, request: pytest.Fixtu
     assert np.abs(together - backwards[::-1]).max() <= 1
     # and it is no accident of a model that always paints the same
     assert min(np.abs(together[i] - together[j]).mean() for i in range(4) for j in range(i)) > 2
+
+
+def joined(base: Path, companion: Path, monkeypatch: pytest.MonkeyPatch, **fields: Any) -> DiffusionPreset:
+    """A preset of two folders."""
+    row = DiffusionPreset("pair", "nobody/base", "MIT", PX, 5, 4.0, companion="nobody/other", **fields)
+    monkeypatch.setitem(DIFFUSION_PRESETS, "pair", row)
+    places = {"nobody/base": base, "nobody/other": companion}
+    monkeypatch.setattr(diffusion_presets, "_cached", lambda repository, what: places[repository])
+    return row
+
+
+def test_a_refiner_walks_the_last_steps(sdxl: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    joined(sdxl, save_refiner(tmp_path / "refiner", sdxl), monkeypatch, scheduler="ddim")
+    whole = DiffusionGenerator("pair", run=RunSettings("cpu", batch_size=3))
+    refiner = whole._joined.refiner
+    assert refiner is not None and refiner.vae is whole.pipeline.vae, "loaded once"
+    steps: list[str] = []
+    for name, pipeline in (("base", whole.pipeline), ("refiner", refiner)):
+        pipeline.unet.register_forward_pre_hook(lambda *_, name=name: steps.append(name))
+    together = pictures(whole.generate_many(PROMPTS[:3], SEEDS[:3]))
+    assert steps == ["base"] * 4 + ["refiner"]
+    single = DiffusionGenerator("pair", run=RunSettings("cpu", batch_size=1))
+    alone = pictures(single.generate_many(PROMPTS[:3], SEEDS[:3]))
+    assert np.abs(together - alone).max() <= 1
+    unrefined = generator(sdxl, PictureSettings(steps=5, guidance_scale=4.0, scheduler="ddim"))
+    assert np.abs(together - pictures(unrefined.generate_many(PROMPTS[:3], SEEDS[:3]))).mean() > 0.1
+    assert whole.settings()["companion"] == fingerprint(tmp_path / "refiner")
+
+
+def test_a_prior_makes_the_embedding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_kandinsky(tmp_path / "decoder", tmp_path / "prior")
+    joined(tmp_path / "decoder", tmp_path / "prior", monkeypatch, call={"prior_num_inference_steps": 2})
+    whole = DiffusionGenerator("pair", PictureSettings(steps=2), RunSettings("cpu", batch_size=4))
+    together = pictures(whole.generate_many(PROMPTS, SEEDS))
+    single = DiffusionGenerator("pair", PictureSettings(steps=2), RunSettings("cpu", batch_size=1))
+    alone = pictures(single.generate_many(PROMPTS, SEEDS))
+    assert together.shape == (4, PX, PX, 3) and np.abs(together - alone).max() <= 1
+    long = "x" * 80
+    (row,) = whole.generate_many([long], [1])
+    assert isinstance(row, Generated) and row.read == long[:75]
+    with pytest.raises(ModelError, match="needs more than a prompt: image_embeds"):
+        generator(tmp_path / "decoder")
+
+
+def test_a_companion_needs_a_base_that_takes_one(sd: Path, sdxl: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    joined(sd, sdxl, monkeypatch)
+    with pytest.raises(ModelError, match="a StableDiffusionPipeline takes no companion"):
+        DiffusionGenerator("pair", run=RunSettings("cpu"))
 
 
 @pytest.mark.parametrize("name", SCHEDULERS)
@@ -401,7 +449,8 @@ def test_names_are_found_without_a_network(tmp_path: Path, monkeypatch: pytest.M
 def test_presets_are_sound() -> None:
     for name, preset in DIFFUSION_PRESETS.items():
         assert name == preset.name
-        assert preset.repository.count("/") == 1
+        assert preset.bundled or preset.repository.count("/") == 1
+        assert preset.companion is None or preset.companion.count("/") == 1
         assert preset.licence
         assert preset.image_px % 8 == 0
         assert preset.steps >= 1

@@ -64,6 +64,92 @@ def save_sdxl(folder: Path, *, seed: int = 0) -> Path:
     return folder
 
 
+def save_refiner(folder: Path, base: Path, *, seed: int = 1) -> Path:
+    """A StableDiffusionXLImg2ImgPipeline without first text encoder, with the rest of a pipeline of `save_sdxl`."""
+    from diffusers import DiffusionPipeline, StableDiffusionXLImg2ImgPipeline
+
+    shared = DiffusionPipeline.from_pretrained(base, local_files_only=True).components
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        unet = _unet(
+            cross_attention_dim=16,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=4,
+            projection_class_embeddings_input_dim=5 * 4 + 16,
+        )
+    pipeline = StableDiffusionXLImg2ImgPipeline(
+        vae=shared["vae"],
+        text_encoder=None,
+        tokenizer=None,
+        text_encoder_2=shared["text_encoder_2"],
+        tokenizer_2=shared["tokenizer_2"],
+        unet=unet,
+        scheduler=shared["scheduler"],
+        requires_aesthetics_score=True,
+        add_watermarker=False,
+    )
+    pipeline.save_pretrained(folder)
+    return folder
+
+
+def save_kandinsky(decoder: Path, prior: Path, *, seed: int = 0) -> None:
+    """A KandinskyV22Pipeline, which takes embeddings, and the KandinskyV22PriorPipeline that makes them."""
+    from diffusers import (
+        DDPMScheduler,
+        KandinskyV22Pipeline,
+        KandinskyV22PriorPipeline,
+        PriorTransformer,
+        UnCLIPScheduler,
+        UNet2DConditionModel,
+        VQModel,
+    )
+    from transformers import CLIPImageProcessor, CLIPVisionConfig, CLIPVisionModelWithProjection
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        unet = UNet2DConditionModel(
+            sample_size=PX // 2,
+            in_channels=4,
+            out_channels=8,
+            addition_embed_type="image",
+            encoder_hid_dim=16,
+            encoder_hid_dim_type="image_proj",
+            cross_attention_dim=8,
+            down_block_types=("ResnetDownsampleBlock2D", "SimpleCrossAttnDownBlock2D"),
+            up_block_types=("SimpleCrossAttnUpBlock2D", "ResnetUpsampleBlock2D"),
+            mid_block_type="UNetMidBlock2DSimpleCrossAttn",
+            block_out_channels=(4, 8),
+            layers_per_block=1,
+            attention_head_dim=2,
+            norm_num_groups=2,
+            resnet_time_scale_shift="scale_shift",
+        )
+        movq = VQModel(
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            block_out_channels=(32, 32),  # its norms have 32 groups, whatever is asked for
+            latent_channels=4,
+            vq_embed_dim=4,
+            num_vq_embeddings=8,
+            norm_num_groups=2,
+            norm_type="spatial",
+        )
+        vision = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+        before = KandinskyV22PriorPipeline(
+            prior=PriorTransformer(num_attention_heads=2, attention_head_dim=8, num_layers=1, embedding_dim=16),
+            image_encoder=CLIPVisionModelWithProjection(
+                CLIPVisionConfig(**vision, image_size=16, patch_size=8, projection_dim=16)
+            ),
+            text_encoder=_text_encoder(projected=True),
+            tokenizer=tokenizer(),
+            scheduler=UnCLIPScheduler(variance_type="fixed_small_log", prediction_type="sample", clip_sample_range=5.0),
+            image_processor=CLIPImageProcessor(size=16, crop_size=16),
+        )
+    schedule = DDPMScheduler(variance_type="learned_range", beta_start=0.00085, beta_end=0.012)
+    KandinskyV22Pipeline(unet=unet, scheduler=schedule, movq=movq).save_pretrained(decoder)
+    before.save_pretrained(prior)
+
+
 def save_unconditional(folder: Path) -> Path:
     """A DDPMPipeline, which takes no prompt."""
     from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel

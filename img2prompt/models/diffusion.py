@@ -19,7 +19,8 @@ from PIL import Image
 from img2prompt.errors import ConfigError, ModelError
 from img2prompt.models.devices import usable
 from img2prompt.models.diffusion_encoders import EncoderRoom
-from img2prompt.models.diffusion_loading import dtype_of, fingerprint, first_line, load_pipeline, quiet
+from img2prompt.models.diffusion_joined import open_joined
+from img2prompt.models.diffusion_loading import dtype_of, fingerprint, first_line, quiet
 from img2prompt.models.diffusion_mending import usual_call
 from img2prompt.models.diffusion_presets import locate
 from img2prompt.models.diffusion_schedulers import sampler_of, set_scheduler
@@ -60,13 +61,19 @@ class DiffusionGenerator:
         self._wanted, run = picture or PictureSettings(), run or RunSettings()
         self._located = locate(name)
         self.device = usable(run.device)
-        self.pipeline: DiffusionPipeline = load_pipeline(
-            self._located.folder, run, self.device, safety_checker=self._wanted.safety_checker
+        self._joined = open_joined(
+            self._located.folder,
+            self._located.companion,
+            run,
+            self.device,
+            safety_checker=self._wanted.safety_checker,
         )
+        self.pipeline: DiffusionPipeline = self._joined.pipeline
         self._dtype = str(dtype_of(run.dtype, self.device)).removeprefix("torch.")
         self._batch_size = run.batch_size
         self._call = self._arguments()
         self._sampler = self._set_scheduler()
+        self._joined.follow()
         self._room = EncoderRoom(self.pipeline)
 
     @property
@@ -81,6 +88,7 @@ class DiffusionGenerator:
         return {
             "model": self._located.name,
             "fingerprint": fingerprint(self._located.folder),
+            **({} if self._located.companion is None else {"companion": fingerprint(self._located.companion)}),
             "pipeline": type(self.pipeline).__name__,
             "scheduler": type(scheduler).__name__,
             "scheduler_config": {
@@ -130,7 +138,7 @@ class DiffusionGenerator:
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         try:
             with torch.no_grad(), quiet(), np.errstate(invalid="ignore"):
-                out = self.pipeline(prompt=texts, generator=generators, output_type="np", **arguments)
+                out = self._joined.draw(prompt=texts, generator=generators, output_type="np", **arguments)
         except ValueError as error:  # what pipelines say of sizes and numbers that they do not take
             raise ModelError(f"{self._located.name}: {first_line(error)}") from error
         except (RuntimeError, MemoryError) as error:

@@ -26,7 +26,7 @@ class EncoderRoom:
         most = call["max_sequence_length"].default if "max_sequence_length" in call else None
         self._rooms = []
         for name, tokenizer in pipeline.components.items():
-            if not name.startswith("tokenizer") or not hasattr(tokenizer, "model_max_length"):
+            if "tokenizer" not in name or not hasattr(tokenizer, "model_max_length"):
                 continue
             encoder = getattr(pipeline, name.replace("tokenizer", "text_encoder"), None)
             positions = getattr(getattr(encoder, "config", None), "max_position_embeddings", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,14 +25,29 @@ _LIBRARIES = frozenset({"diffusers", "transformers"})  # whose classes a folder 
 _WEIGHTS = (".safetensors", ".bin", ".ckpt", ".pt", ".pth")
 
 
-def load_pipeline(folder: Path, run: RunSettings, device: str, *, safety_checker: bool = True) -> DiffusionPipeline:
-    """Loads a pipeline and sets it up for a run.
+def load_pipeline(folder: Path, run: RunSettings, device: str) -> DiffusionPipeline:
+    """Loads a pipeline and sets it up for a run; arguments and errors are those of `open_pipeline`."""
+    pipeline = open_pipeline(folder, run, device)
+    set_up(pipeline, run, device)
+    return pipeline
+
+
+def open_pipeline(
+    folder: Path,
+    run: RunSettings,
+    device: str,
+    *,
+    safety_checker: bool = True,
+    shared: Mapping[str, Any] | None = None,
+) -> DiffusionPipeline:
+    """Loads a pipeline into the main memory.
 
     Args:
         folder: in diffusers' format.
         run: how the work is done.
         device: where it is done, as `usable` gave it.
         safety_checker: False leaves it out.
+        shared: components of another pipeline to use in place of the folder's.
 
     Raises:
         MissingExtra: diffusers is not installed.
@@ -45,9 +60,9 @@ def load_pipeline(folder: Path, run: RunSettings, device: str, *, safety_checker
     _check_code(folder, index)
     if not run.allow_pickle:
         _check_weights(folder, index)
-    chosen: dict[str, Any] = {}
+    chosen: dict[str, Any] = dict(shared or {})
     if not safety_checker and "safety_checker" in index:
-        chosen = {"safety_checker": None, "requires_safety_checker": False}
+        chosen |= {"safety_checker": None, "requires_safety_checker": False}
     try:
         with quiet():
             pipeline = diffusers.DiffusionPipeline.from_pretrained(
@@ -64,7 +79,6 @@ def load_pipeline(folder: Path, run: RunSettings, device: str, *, safety_checker
         raise ModelError(f"{folder}: no pipeline that can be loaded ({first_line(error)})") from error
     pipeline.set_progress_bar_config(disable=True)
     mend(pipeline)
-    _set_up(pipeline, run, device)
     return pipeline
 
 
@@ -182,7 +196,12 @@ def _variant(folder: Path, index: dict[str, Any]) -> str | None:
     return None
 
 
-def _set_up(pipeline: DiffusionPipeline, run: RunSettings, device: str) -> None:
+def set_up(pipeline: DiffusionPipeline, run: RunSettings, device: str) -> None:
+    """Puts a pipeline where it computes, in the way that was asked for.
+
+    Raises:
+        ConfigError: it cannot work that way.
+    """
     for name, wanted in (("slicing", run.vae_slicing), ("tiling", run.vae_tiling)):
         enable = getattr(getattr(pipeline, "vae", None), f"enable_{name}", None)
         if wanted and enable is None:

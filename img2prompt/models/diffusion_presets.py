@@ -30,6 +30,7 @@ class DiffusionPreset:
     scheduler: str | None = None  # a name of SCHEDULERS; None: the pipeline's own
     about: str = ""
     call: Mapping[str, Any] = field(default_factory=dict)  # further arguments of the pipeline
+    companion: str | None = None  # OWNER/NAME of its refiner or prior
 
     @property
     def bundled(self) -> bool:
@@ -93,6 +94,27 @@ DIFFUSION_PRESETS: dict[str, DiffusionPreset] = {
             "dpmpp-2m-karras",
         ),
         DiffusionPreset(
+            "sdxl-refiner",
+            "stabilityai/stable-diffusion-xl-base-1.0",
+            "CreativeML OpenRAIL++-M",
+            1024,
+            40,
+            5.0,
+            about="sdxl, whose last steps the refiner walks",
+            companion="stabilityai/stable-diffusion-xl-refiner-1.0",
+        ),
+        DiffusionPreset(
+            "kandinsky-2.2",
+            "kandinsky-community/kandinsky-2-2-decoder",
+            "Apache-2.0",
+            768,
+            50,
+            4.0,
+            about="a prior makes an image's embedding of the prompt, the decoder a picture of that",
+            call={"prior_num_inference_steps": 25, "prior_guidance_scale": 1.0},
+            companion="kandinsky-community/kandinsky-2-2-prior",
+        ),
+        DiffusionPreset(
             "sdxl-turbo", "stabilityai/sdxl-turbo", "Stability AI Community", 512, 1, 0.0, about="one step"
         ),
         DiffusionPreset(
@@ -123,6 +145,16 @@ DIFFUSION_PRESETS: dict[str, DiffusionPreset] = {
             about="reads up to 256 tokens; needs an account",
             call={"max_sequence_length": 256},
         ),
+        DiffusionPreset(
+            "flux-dev",
+            "black-forest-labs/FLUX.1-dev",
+            "FLUX.1 [dev] non-commercial",
+            1024,
+            50,
+            3.5,
+            about="reads up to 512 tokens; needs an account",
+            call={"max_sequence_length": 512},
+        ),
     )
 }
 
@@ -134,6 +166,7 @@ class LocatedPipeline:
     name: str  # the preset's, the repository's, or the folder's own without the path to it
     folder: Path
     preset: DiffusionPreset | None = None  # None: a folder or a repository without a row
+    companion: Path | None = None  # the folder of its refiner or prior
 
 
 def locate(name: str) -> LocatedPipeline:
@@ -146,7 +179,8 @@ def locate(name: str) -> LocatedPipeline:
     preset = DIFFUSION_PRESETS.get(name)
     if preset is not None:
         folder = _shipped(preset) if preset.bundled else _cached(preset.repository, f"pipeline {name}")
-        return LocatedPipeline(name, folder, preset)
+        companion = None if preset.companion is None else _cached(preset.companion, f"pipeline {name}")
+        return LocatedPipeline(name, folder, preset, companion)
     folder = Path(name.removeprefix("local-dir:")).expanduser()
     if folder.is_dir():
         if not (folder / INDEX).is_file():

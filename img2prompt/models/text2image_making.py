@@ -153,7 +153,9 @@ def save_pipeline(model: TextToImage, folder: Path, dtype: torch.dtype = torch.f
                 parts.pipeline(words).save_pretrained(fresh, safe_serialization=True)
             shutil.rmtree(fresh / "tokenizer")
             words.rename(fresh / "tokenizer")  # as written: transformers adds keys of its version
-            _name_tokenizer(fresh / "model_index.json")
+            _rewrite(fresh / "model_index.json", tokenizer=["transformers", "PreTrainedTokenizerFast"])
+            # transformers would load the text encoder in the precision of the file, diffusers the rest in float32.
+            _rewrite(fresh / "text_encoder" / "config.json", dtype="float32")
             files = sorted((p for p in fresh.rglob("*") if p.is_file()), key=lambda path: path.suffix == _WEIGHTS)
             for path in files:
                 path.chmod(0o644)
@@ -164,8 +166,7 @@ def save_pipeline(model: TextToImage, folder: Path, dtype: torch.dtype = torch.f
         raise OutputError(f"{folder}: {error.strerror or error}") from error
 
 
-def _name_tokenizer(index: Path) -> None:
-    """Gives the tokenizer the name that every version of transformers knows its class by."""
-    known = json.loads(index.read_text(encoding="utf-8"))
-    known["tokenizer"] = ["transformers", "PreTrainedTokenizerFast"]
-    index.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+def _rewrite(path: Path, **changes: Any) -> None:
+    """Changes keys of a JSON file, to what every version of the libraries reads alike."""
+    known = json.loads(path.read_text(encoding="utf-8")) | changes
+    path.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
