@@ -37,7 +37,7 @@ class UpsampleSettings:
     answer_tokens: int | None = None
     top_p: float = 0.95
     check: str | None = None
-    min_cosine: float | None = 0.4
+    min_cosine: float | None = 0.3
 
     def __post_init__(self) -> None:
         """Looks at every range once, where it is made."""
