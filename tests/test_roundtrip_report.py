@@ -158,6 +158,8 @@ def test_hostile_text_stays_text(finished: Path, tmp_path: Path, text: str) -> N
                 for said in row["prompts"].values():
                     said |= {"text": f"a {value} b", "why": value, "outcome": "base"}
                 row["prompts"]["upsampled"]["drift"] = {"lost": [value], "contradicted": [value], "cosine": None}
+                row["prompts"]["predicted"]["in_domain"] = False
+                row["faults"] = {"predicted": {"missing": [value], "extra": [value], "negative": value}}
                 row["again"] = {value: [value]}
                 row["judged"] = {"predicted": [{"score": 0.5, "why": value}, {"error": value}]}
                 row["failed"] = [{"source": value, "error": value, "kind": value}]
@@ -165,6 +167,7 @@ def test_hostile_text_stays_text(finished: Path, tmp_path: Path, text: str) -> N
                 row["category"] = value + row["pictures"]["true"][0]["file"]
             summary["failed"] = rows[0]["failed"]
             summary["skipped_metrics"] = {value: value}
+            summary["outside_domain"] = [value]
             summary["config"]["run"] = {value: value, "list": [value]}
             summary["sets"] = {value: {value: 1.0}}
             summary["refined"] = {value: value}

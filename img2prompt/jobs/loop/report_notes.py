@@ -60,6 +60,10 @@ def left_out_section(run: Run) -> Section | None:
         columns = [Column("what"), Column("kind"), Column("what is wrong")]
         caption = "Failed" + (f", the first {FIRST} of {len(failed):,}" if len(failed) > FIRST else "")
         parts.append(table(columns, failed[:FIRST], caption=caption))
+    outside = run.summary.get("outside_domain") or []
+    if outside:
+        caption = f"Unlike what the captioner knows: {len(outside):,}; their prompts are guesses"
+        parts.append(table([Column("picture")], [[name] for name in outside[:FIRST]], caption=caption))
     pictures = Counter(
         (kind_name(kind), str(one.get("kind")), str(one.get("error")))
         for row in run.rows

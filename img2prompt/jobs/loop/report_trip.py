@@ -73,15 +73,18 @@ def _kind(run: Run, row: Row, kind: str, thumbnails: Thumbnails) -> Markup:
 def _about(row: Row, kind: str, other: str | None) -> Markup:
     """What is known of a prompt, in one line."""
     said: Mapping[str, Any] = (row.get("prompts") or {}).get(kind) or {}
-    drift = said.get("drift") or {}
+    drift, faults = said.get("drift") or {}, (row.get("faults") or {}).get(kind) or {}
     parts = [
         "marked against the true prompt" if other == "true" else "",
         f"confidence {said['confidence']:.2f}" if isinstance(said.get("confidence"), float) else "",
+        "unlike what the captioner knows" if said.get("in_domain") is False else "",
         f"{said['tokens']} tokens" if said.get("tokens") else "",
         "trimmed to fit" if said.get("outcome") == "trimmed" else "",
         f"the base stands: {said.get('why')}" if said.get("outcome") == "base" else "",
         f"lost: {', '.join(map(str, drift['lost']))}" if drift.get("lost") else "",
         f"contradicted: {', '.join(map(str, drift['contradicted']))}" if drift.get("contradicted") else "",
+        f"missing in most pictures: {', '.join(map(str, faults['missing']))}" if faults.get("missing") else "",
+        f"shown besides: {', '.join(map(str, faults['extra']))}" if faults.get("extra") else "",
     ]
     line = " · ".join(part for part in parts if part)
     return Markup('<p class="note">{}</p>').format(line) if line else Markup("")

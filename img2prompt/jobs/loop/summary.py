@@ -65,6 +65,7 @@ def _metric(name: str, rows: Sequence[Row], seeds: int, asked: Sequence[str], ba
     tables = {kind: _table(rows, kind, name, seeds) for kind in (*kinds, "floor")}
     ceilings = _ceilings(rows, name, seeds)
     both = ~(np.isnan(tables["floor"]).all(axis=1) | np.isnan(ceilings).all(axis=1))  # (N,), so that they are a pair
+    both = both if both.any() else np.ones(len(rows), bool)  # only one of them is known: that one is told
     return {
         "range": [_finite(value) for value in about.range],
         "higher_is_better": about.higher_is_better,
