@@ -108,7 +108,7 @@ def validate(options: argparse.Namespace) -> int:
             judge_pictures(run, trip.cases(), partial(_judge, options))
         summary = _finish(run, trip, options)
     _print(summary, options)
-    return 1 if summary["failed"] else 0
+    return 1 if summary["failed"] or summary.get("judge", {}).get("failed") else 0
 
 
 def _settings(options: argparse.Namespace, inputs: Inputs) -> dict[str, Any]:

@@ -151,11 +151,12 @@ def judge_pictures(run: RunFolder, cases: Sequence[Case], opened: Callable[[], J
 
 def judged_row(run: RunFolder, case: Case) -> dict[str, list[dict[str, Any]]]:
     """The verdicts on a case's pictures by kind, as results.jsonl has them; empty where nobody was asked."""
+    asked = any(run.get("judge", picture.file) for pictures in case.pictures.values() for picture in pictures)
     found = {
         kind: [run.get("judge", picture.file) or {"error": "no picture", "kind": "NoPicture"} for picture in pictures]
         for kind, pictures in case.pictures.items()
     }
-    return found if any("score" in row for rows in found.values() for row in rows) else {}
+    return found if asked else {}
 
 
 def _split(spec: str) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -28,13 +29,15 @@ def summarise_verdicts(rows: Sequence[Row], seeds: int, base: str, name: str, sa
         same: metrics that the judge is itself; agreement with them says nothing.
 
     Returns:
-        name, range, kinds with means, tests, agreement by metric, failed: verdicts that were asked for and not given.
+        name, range, kinds with means, tests, agreement by metric, failed: verdicts that were asked for and not given,
+        and failures: of each kind how many, with the first one's words.
     """
     rows = [row for row in rows if row.get("judged")]
     found = list(dict.fromkeys(kind for row in rows for kind in row["judged"]))
     tables = {kind: _table([row["judged"].get(kind) for row in rows], seeds) for kind in found}
     kinds = [kind for kind in found if not np.isnan(tables[kind]).all()]
     verdicts = [one for row in rows for several in row["judged"].values() for one in several]
+    failed = [one for one in verdicts if "error" in one and one.get("kind") != "NoPicture"]
     names = [metric for metric in METRICS if metric not in same and _has(rows, metric)]
     return {
         "name": name,
@@ -47,7 +50,11 @@ def summarise_verdicts(rows: Sequence[Row], seeds: int, base: str, name: str, sa
             if kind not in (base, "floor") and base in kinds
         ],
         "agreement": {metric: told for metric in names if (told := agreement(rows, metric)) is not None},
-        "failed": sum("error" in one and one.get("kind") != "NoPicture" for one in verdicts),
+        "failed": len(failed),
+        "failures": [
+            {"kind": kind, "count": count, "error": next(one["error"] for one in failed if one.get("kind") == kind)}
+            for kind, count in Counter(one.get("kind") for one in failed).most_common()
+        ],
     }
 
 

@@ -38,8 +38,8 @@ FEW = 3  # originals that are shown ahead of all scores
 def write_report(folder: Path) -> Path:
     """Makes report.html of a run's results.jsonl, summary.json and pictures alone; returns its path.
 
-    The page holds everything it shows: the first 400 originals with at most 8,000 pictures, the smaller the more there
-    are, so that it stays below some 16 MB; the scores of the first 2,000.
+    The page holds everything it shows: the first 400 originals with at most 6,000 pictures, the smaller the more there
+    are, so that it stays below some 25 MB; the scores of the first 2,000.
 
     Raises:
         DataError: the folder holds no finished run.

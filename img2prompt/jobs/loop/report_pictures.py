@@ -18,6 +18,7 @@ from img2prompt.jobs.loop.report_run import (
 from img2prompt.jobs.loop.report_thumbnails import Thumbnails
 from img2prompt.jobs.loop.report_trip import trip
 from img2prompt.jobs.pages import Section, columns
+from img2prompt.progress import track
 
 ENDS = 3  # best and worst pictures that are shown ahead of all
 
@@ -25,7 +26,8 @@ ENDS = 3  # best and worst pictures that are shown ahead of all
 def pictures_section(run: Run, thumbnails: Thumbnails) -> Section:
     """Every picture of the run, a list to search, order and turn."""
     items = [
-        Item(trip(run, place, thumbnails), _keys(run, place), anchor=anchor(place)) for place in range(thumbnails.shown)
+        Item(trip(run, place, thumbnails), _keys(run, place), anchor=anchor(place))
+        for place in track(range(thumbnails.shown), total=thumbnails.shown, unit="row", label="report")
     ]
     note = Markup("In prompts, words that <ins>came</ins> and words that <del>went</del> are marked.")
     note += " Pictures in one column started from the same noise."

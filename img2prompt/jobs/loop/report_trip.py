@@ -22,7 +22,7 @@ from img2prompt.jobs.loop.report_run import (
     title_of,
     written,
 )
-from img2prompt.jobs.loop.report_thumbnails import Thumbnails
+from img2prompt.jobs.loop.report_thumbnails import ORIGINAL_PX, Thumbnails
 
 
 def trip(run: Run, place: int, thumbnails: Thumbnails) -> Markup:
@@ -38,7 +38,7 @@ def trip(run: Run, place: int, thumbnails: Thumbnails) -> Markup:
         names = [f"{count} other candidate{'s' if count > 1 else ''}"] if count else []
         title = " and ".join([*names, *(["the floor: another picture's prompt"] if "floor" in others else [])])
         rows += Markup('<details class="data others"><summary>{}</summary>{}</details>').format(title, inner)
-    original = thumbnails.of(row.get("original"), f"original, {name}", "original")
+    original = thumbnails.of(row.get("original"), f"original, {name}", "original", least_px=ORIGINAL_PX)
     left = Markup('<div class="origin">{}</div>').format(figure(original)) if original else Markup("")
     if row.get("original") and not original:
         left = Markup('<div class="origin">{}</div>').format(_missing("not there", "original"))
