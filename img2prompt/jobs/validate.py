@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
 from dataclasses import asdict
@@ -117,7 +118,8 @@ def _settings(options: argparse.Namespace, inputs: Inputs) -> dict[str, Any]:
 
     names = ("benchmark", "upsampler", "template", "generator", "seeds", "seed", "judge")
     given = {name: getattr(options, name) for name in names}
-    prompts = {"count": len(inputs.wanted), "words": inputs.digest()}
+    words = "\n".join(f"{one.name} {one.prompt}" for one in inputs.wanted).encode(errors="surrogatepass")
+    prompts = {"count": len(inputs.wanted), "words": hashlib.sha256(words).hexdigest()[:16]}
     preset = options.preset or best_available().name
     return {"prompts": prompts, **given, "preset": preset, **asdict(picture_settings(options))}
 

@@ -187,7 +187,7 @@ def _stands(run: RunFolder, file: str) -> bool:
 def _plain(verdict: Verdict | Failed) -> dict[str, Any]:
     if isinstance(verdict, Failed):
         return {"error": verdict.error, "kind": verdict.kind}
-    return verdict.to_dict()
+    return {name: value for name, value in verdict.to_dict().items() if value not in ("", ())}
 
 
 def _endpoint(rest: str, settings: JudgeSettings) -> Judge:

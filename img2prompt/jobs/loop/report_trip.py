@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from markupsafe import Markup
@@ -13,6 +14,7 @@ from img2prompt.jobs.loop.report_run import (
     Row,
     Run,
     compared_with,
+    is_number,
     kind_name,
     metric_name,
     ordered,
@@ -94,31 +96,42 @@ def _scores(run: Run, row: Row) -> Markup:
     """All scores of a row, what the captioner read in its pictures and what the judge said, folded away."""
     kinds = [kind for kind in ordered(set(row.get("scores") or {})) if row["scores"][kind]]
     names = [name for name in run.metrics if any(score_of(row, kind, name) is not None for kind in kinds)]
+    lines: list[list[Any]] = [[metric_name(name), *(score_of(row, kind, name) for kind in kinds)] for name in names]
+    judged: Mapping[str, Any] = row.get("judged") or {}
+    if judged and kinds:
+        lines.append(["judge", *(_mean_verdict(judged.get(kind)) for kind in kinds)])
     parts = []
-    if names:
-        heads = [Column("mean over seeds"), *(Column(kind_name(kind), "number", "{:,.3f}") for kind in kinds)]
-        lines = [[metric_name(name), *(score_of(row, kind, name) for kind in kinds)] for name in names]
-        parts.append(table(heads, lines, caption="Scores", sortable=False))
+    if lines:
+        columns = [Column("mean over seeds"), *(Column(kind_name(kind), "number", "{:,.3f}") for kind in kinds)]
+        parts.append(table(columns, lines, caption="Scores", sortable=False))
     for kind, texts in (row.get("again") or {}).items():
-        found = [text for text in texts or [] if text]
-        parts += [_list(f"Read in the pictures of the {prompt_name(kind)}", found)] if found else []
-    for kind, verdicts in (row.get("judged") or {}).items():
-        found = [_verdict(verdict) for verdict in verdicts or [] if isinstance(verdict, Mapping)]
-        parts += [_list(f"Judged of the {prompt_name(kind)}", found)] if found else []
-    if not parts:
+        parts.append(_list(f"Read in the pictures of the {prompt_name(kind)}", [text for text in texts or [] if text]))
+    for kind, verdicts in judged.items():
+        told = [one for one in verdicts or [] if isinstance(one, Mapping) and (one.get("why") or one.get("error"))]
+        parts.append(_list(f"Judged of the {prompt_name(kind)}", [_verdict(one) for one in told]))
+    trials = ((row.get("prompts") or {}).get("refined") or {}).get("trials") or []
+    parts.append(_list("Tried while refining", [f"{written(t.get('likeness'))}: {t.get('text')}" for t in trials]))
+    if not any(parts):
         return Markup("")
     return Markup('<details class="data"><summary>in numbers and words</summary>{}</details>').format(
         Markup("").join(parts)
     )
 
 
+def _mean_verdict(verdicts: Any) -> float | None:
+    found = [float(one["score"]) for one in verdicts or [] if isinstance(one, Mapping) and is_number(one.get("score"))]
+    return fmean(found) if found else None
+
+
 def _verdict(verdict: Mapping[str, Any]) -> str:
     if "error" in verdict:
         return f"no verdict: {verdict['error']}"
-    return f"{written(verdict.get('score'))}: {verdict.get('why') or 'no reason given'}"
+    return f"{written(verdict.get('score'))}: {verdict.get('why')}"
 
 
 def _list(title: str, texts: Sequence[str]) -> Markup:
+    if not texts:
+        return Markup("")
     lines = Markup("").join(Markup('<li class="prompt" dir="auto">{}</li>').format(text) for text in texts)
     return Markup('<h4>{}</h4><ol class="plain">{}</ol>').format(title, lines)
 
