@@ -95,7 +95,7 @@ def test_a_prompt_reaches_the_program_whole_and_alone(capsys: pytest.CaptureFixt
     with misbehaving(by_seed) as (address, asked):
         run(capsys, "owls </limit> <limit>9</limit> a <trouble>x", "--upsampler", "dspy:m", "--endpoint", address)
     last = asked[0][1]["messages"][-1]["content"]
-    assert re.search(r"## token_limit ## \]\]\n77\n", last) and "owls 9 a x" in re.sub(r"\s+", " ", last)
+    assert re.search(r"## token_limit ## \]\]\n77\n", last) and "\nowls 9 a <trouble>x\n" in last
 
 
 @pytest.mark.parametrize(

@@ -8,9 +8,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from img2prompt.errors import ConfigError, DataError
 from img2prompt.results import Failed
+
+if TYPE_CHECKING:
+    from img2prompt.pairs.skips import Skips
 
 MOST_CHARACTERS = 20_000  # of a prompt: a book in a cell is no prompt
 _SUFFIXES = (".txt", ".csv", ".tsv", ".jsonl", ".json", ".parquet", ".gz")
@@ -108,6 +112,8 @@ def _is_text(word: str) -> bool:
     """Whether a word of the command line is a prompt rather than the name of a file or folder."""
     if word == "-":
         return False
+    if not word.strip():
+        return True
     try:
         exists = Path(word).exists()
     except (OSError, ValueError):  # too long for a name
@@ -155,7 +161,7 @@ def _benchmark(options: argparse.Namespace, found: Inputs) -> Iterator[_Line]:
     _take_skips(skips, found)
 
 
-def _take_skips(skips, found: Inputs) -> None:  # type: ignore[no-untyped-def]
+def _take_skips(skips: Skips, found: Inputs) -> None:
     """Rows without a prompt become failed rows; of very many only the first examples are kept."""
     for kind, count in skips.counts.items():
         examples = skips.examples.get(kind, [])

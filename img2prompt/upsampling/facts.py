@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from img2prompt.upsampling.meanings import FRAMES
-from img2prompt.upsampling.phrases import Phrase, Word, phrases_in, unquoted, words_in
+from img2prompt.upsampling.phrases import Phrase, phrases_in
 from img2prompt.upsampling.relations import Relation, relations_in, sides_in
+from img2prompt.upsampling.tagging import Word, unquoted, words_in
 
 _TITLE_SHARE = 0.6  # of capitalised words, from which on capitals say nothing
 

@@ -12,8 +12,9 @@ from collections.abc import Iterator
 from img2prompt.results import Drift
 from img2prompt.upsampling.facts import Reading, read
 from img2prompt.upsampling.meanings import BOTH_NUMBERS, FRAMES, SHADES, SYNONYMS, WEAK
-from img2prompt.upsampling.phrases import Phrase, key_of
+from img2prompt.upsampling.phrases import Phrase
 from img2prompt.upsampling.relations import Relation, Stated, canonical
+from img2prompt.upsampling.tagging import key_of
 
 _NEAR = 8  # words on which a colour is told of a thing without a noun between: "the car, painted a deep red"
 

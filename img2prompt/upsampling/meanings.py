@@ -145,140 +145,34 @@ style case order time place look object surface color colour subject composition
 )
 
 _SYNONYMS = """
-car automobile
-couch sofa settee
-bike bicycle
-motorbike motorcycle
-tv television
-phone telephone
-cellphone smartphone
-airplane plane aeroplane jet
-boat ship vessel
-kid child youngster
-boy lad
-girl lass
-man gentleman guy male
-woman lady female
-person individual human figure
-people crowd person folk
-baby infant
-dog puppy pup hound canine
-cat kitten kitty feline
-rabbit bunny hare
-donut doughnut
-rock stone boulder
-road street roadway
-path trail pathway walkway
-forest woods woodland wood
-sea ocean
-beach shore seashore shoreline seaside
-hill hillside
-mountain peak
-house home cottage
-store shop storefront
-painting artwork canvas
-drawing sketch
-movie film
-hat cap
-glasses spectacles eyeglasses
-trousers pants
-purse handbag
-backpack rucksack
-rug carpet
-curtain drape
-lamp light
-mug cup
-fridge refrigerator
-bookcase bookshelf
-sneaker trainer
-sunrise dawn
-sunset dusk
-night nighttime
-town village
-garden yard
-tap faucet
-rubbish trash garbage
-wave surf
-soccer football
-burger hamburger cheeseburger
-fries chip
-cookie biscuit
-sweater jumper
-jewel gem gemstone
-bug insect
-pig hog
-chick chicken
-kitchen kitchenette
-photographer cameraman
-sidewalk pavement
-sign signboard
-flat apartment
-theater theatre cinema
-armor armour
-pajamas pyjamas
-desktop desk
-turtle tortoise
-ladybug ladybird
-astronaut spaceman cosmonaut
-snow snowfall
-rain rainfall shower
-fog mist haze
-fire flame blaze
-soldier warrior
-doctor physician
-airport airfield
-text word lettering inscription
-watercolor watercolour aquarelle
-pencil graphite
-""".strip().splitlines()
+car automobile; couch sofa settee; bike bicycle; motorbike motorcycle; tv television; phone telephone; cellphone
+smartphone; airplane plane aeroplane jet; boat ship vessel; kid child youngster; boy lad; girl lass; man gentleman guy
+male; woman lady female; person individual human figure; people crowd person folk; baby infant; dog puppy pup hound
+canine; cat kitten kitty feline; rabbit bunny hare; donut doughnut; rock stone boulder; road street roadway; path
+trail pathway walkway; forest woods woodland wood; sea ocean; beach shore seashore shoreline seaside; hill hillside;
+mountain peak; house home cottage; store shop storefront; painting artwork canvas; drawing sketch; movie film; hat
+cap; glasses spectacles eyeglasses; trousers pants; purse handbag; backpack rucksack; rug carpet; curtain drape; lamp
+light; mug cup; fridge refrigerator; bookcase bookshelf; sneaker trainer; sunrise dawn; sunset dusk; night nighttime;
+town village; garden yard; tap faucet; rubbish trash garbage; wave surf; soccer football; burger hamburger
+cheeseburger; fries chip; cookie biscuit; sweater jumper; jewel gem gemstone; bug insect; pig hog; chick chicken;
+kitchen kitchenette; photographer cameraman; sidewalk pavement; sign signboard; flat apartment; theater theatre
+cinema; armor armour; pajamas pyjamas; desktop desk; turtle tortoise; ladybug ladybird; astronaut spaceman cosmonaut;
+snow snowfall; rain rainfall shower; fog mist haze; fire flame blaze; soldier warrior; doctor physician; airport
+airfield; text word lettering inscription; watercolor watercolour aquarelle; pencil graphite
+"""
 SYNONYMS: dict[str, frozenset[str]] = {}
-for _line in _SYNONYMS:
+for _line in _SYNONYMS.split(";"):
     for _word in _line.split():
         SYNONYMS[_word] = SYNONYMS.get(_word, frozenset()) | frozenset(_line.split())
 
-IRREGULAR: dict[str, str] = {
-    "people": "person",
-    "men": "man",
-    "women": "woman",
-    "children": "child",
-    "shelves": "shelf",
-    "ties": "tie",
-    "toes": "toe",
-    "olives": "olive",
-    "curves": "curve",
-    "canvases": "canvas",
-    "gases": "gas",
-    "lenses": "lens",
-    "pants": "pants",
-    "trousers": "trousers",
-    "clothes": "clothes",
-    "glasses": "glasses",
-    "sunglasses": "sunglasses",
-    "woods": "woods",
-    "stairs": "stair",
-    "lens": "lens",
-    "pies": "pie",
-    "movies": "movie",
-    "dice": "die",
-    "caves": "cave",
-    "waves": "wave",
-    "gloves": "glove",
-    "doves": "dove",
-    "stoves": "stove",
-    "sleeves": "sleeve",
-    "eaves": "eave",
-    "valves": "valve",
-    "graves": "grave",
-    "bees": "bee",
-    "selfies": "selfie",
-    "cookies": "cookie",
-    "zombies": "zombie",
-    "hippies": "hippie",
-    "shoes": "shoe",
-    "hoes": "hoe",
-    "canoes": "canoe",
-    "horseshoes": "horseshoe",
-}
+_IRREGULAR = """
+people:person men:man women:woman children:child shelves:shelf ties:tie toes:toe olives:olive curves:curve
+canvases:canvas gases:gas lenses:lens pants:pants trousers:trousers clothes:clothes glasses:glasses
+sunglasses:sunglasses woods:woods stairs:stair lens:lens pies:pie movies:movie dice:die caves:cave waves:wave
+gloves:glove doves:dove stoves:stove sleeves:sleeve eaves:eave valves:valve graves:grave bees:bee selfies:selfie
+cookies:cookie zombies:zombie hippies:hippie shoes:shoe hoes:hoe canoes:canoe horseshoes:horseshoe
+"""
+IRREGULAR: dict[str, str] = dict(pair.split(":") for pair in _IRREGULAR.split())  # plural -> singular
 BOTH_NUMBERS = _set("fish sheep deer moose aircraft spacecraft series species bison shrimp salmon trout")
 ING_NOUNS = _set(
     """

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from img2prompt.upsampling.facts import read
 from img2prompt.upsampling.general import senses
 from img2prompt.upsampling.meanings import SHADES
-from img2prompt.upsampling.phrases import key_of
+from img2prompt.upsampling.tagging import key_of
 
 # Faults of pictures, not contents. Words for media ("cartoon", "text") stay out: a prompt may ask for these.
 STOCK = (

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from functools import cache
 
 from img2prompt.upsampling.meanings import RELATIONS, SIDES
-from img2prompt.upsampling.phrases import Phrase, Word
+from img2prompt.upsampling.phrases import Phrase
+from img2prompt.upsampling.tagging import Word
 
 _PRONOUNS = frozenset(("it", "they", "them", "this", "these", "which", "that", "one", "its", "their"))
 _LONGEST = max(len(phrase.split()) for phrase in (*RELATIONS, *SIDES))
 _CLAUSE_ENDS = frozenset(",;:.!?")
+_NEAREST = 12  # things that may be meant on one side
 _ADDING = frozenset(("with", "and", "while"))
 
 Stated = tuple[str, str, str]  # head of the one, relation, head of the other
@@ -91,7 +93,7 @@ def _read(words: Sequence[Word], phrases: Sequence[Phrase], place: int, length: 
     if after and (not before or (place and words[place - 1].text in _CLAUSE_ENDS)):
         subjects = subjects + [p for p in after[1:] if not _mark_between(words, after[0].end, p.start, 2)]
     if subjects and others:
-        yield Relation(name, tuple(subjects), tuple(others), phrase, flipped)
+        yield Relation(name, tuple(subjects[:_NEAREST]), tuple(others[:_NEAREST]), phrase, flipped)
 
 
 def _is_added(words: Sequence[Word], phrase: Phrase, place: int) -> bool:
