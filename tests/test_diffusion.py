@@ -124,7 +124,16 @@ def test_a_prior_makes_the_embedding(tmp_path: Path, monkeypatch: pytest.MonkeyP
     long = "x" * 80
     (row,) = whole.generate_many([long], [1])
     assert isinstance(row, Generated) and row.read == long[:75]
-    with pytest.raises(ModelError, match="needs more than a prompt: image_embeds"):
+    denied = [
+        pictures(
+            DiffusionGenerator(
+                "pair", PictureSettings(steps=2, negative_prompt="blurry"), RunSettings("cpu", batch_size=size)
+            ).generate_many(PROMPTS, SEEDS)
+        )
+        for size in (4, 1)
+    ]
+    assert np.abs(denied[0] - denied[1]).max() <= 1 and not np.array_equal(denied[0], together)
+    with pytest.raises(ModelError, match="makes no pictures from prompts alone"):
         generator(tmp_path / "decoder")
 
 

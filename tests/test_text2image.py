@@ -234,6 +234,8 @@ def test_a_run_leaves_models_that_draw_and_sheets(
     assert main([*further, "--model.sheet.pictures=0"]) == 0
     assert main([*further, "--output", str(tmp_path / "third"), "--model.noise.scale=2"]) == 2
     assert "the model was trained with 1" in capsys.readouterr().err
+    assert main([*further, "--output", str(tmp_path / "third"), "--data.manners.short.prefix=short:"]) == 2
+    assert "a prefix would be no part of the prompts" in capsys.readouterr().err
 
 
 def test_configurations_that_do_not_hold_together(folder: Path, tmp_path: Path) -> None:
@@ -246,7 +248,7 @@ def test_configurations_that_do_not_hold_together(folder: Path, tmp_path: Path) 
         text2image.TextToImageTraining(text2image.TextToImageSettings())
     from tiny_diffusion import save_sd
 
-    with pytest.raises(ModelError, match="a StableDiffusionPipeline; .*PRXPixelPipeline"):
+    with pytest.raises(ModelError, match=r"a StableDiffusionPipeline; .*PRXPixelPipeline"):
         load_text_to_image(save_sd(tmp_path / "sd"))
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from img2prompt.errors import ModelError
 from img2prompt.models.diffusion_loading import open_pipeline, set_up
 from img2prompt.models.diffusion_settings import RunSettings
@@ -94,10 +96,29 @@ def _with_prior(base: Any, companion: Path, run: RunSettings, device: str) -> Jo
 
     prior: Any = open_pipeline(companion, run, device)
     parts = {f"prior_{name}": part for name, part in prior.components.items()}
-    whole = KandinskyV22CombinedPipeline(**base.components, **parts)
+    whole: Any = KandinskyV22CombinedPipeline(**base.components, **parts)
     whole.set_progress_bar_config(disable=True)
     set_up(whole, run, device)
-    return Joined(whole, whole)
+
+    def draw(
+        *, prompt: list[str], generator: list[torch.Generator], negative_prompt: list[str] | None = None, **named: Any
+    ) -> Any:
+        # The whole's own call hands the prior too few generators when there are negative prompts.
+        further = [] if negative_prompt is None else [one.clone_state() for one in generator]
+        own = {name: named.pop(name) for name in list(named) if name.startswith("prior_")}
+        embeddings = whole.prior_pipe(
+            prompt=prompt,
+            negative_prompt=negative_prompt,
+            generator=generator + further,
+            output_type="pt",
+            return_dict=False,
+            **{name.removeprefix("prior_"): value for name, value in own.items()},
+        )
+        made = whole.decoder_pipe(*embeddings, generator=generator, **named)
+        whole.maybe_free_model_hooks()
+        return made
+
+    return Joined(whole, draw)
 
 
 _JOINS: dict[str, Callable[[Any, Path, RunSettings, str], Joined]] = {

@@ -102,6 +102,8 @@ class TextToImageTraining(Training):
         if self.networks is not None:
             return
         data: CaptionPairs = self.trainer.datamodule  # type: ignore[attr-defined]
+        if any(manner.prefix for manner in data.manners.values()):
+            raise ConfigError("data.manners: a prefix would be no part of the prompts that pictures are made from")
         self.made = load_text_to_image(self.settings.source) if self.settings.source else self._make(data)
         if self.made.noise_scale != self.noise.scale:
             raise ConfigError(
