@@ -156,7 +156,8 @@ class PromptUpsampler:
 
     def _chat(self, trial: Trial) -> Chat:
         prompt = trial.base
-        if self._world and trial.attempts > 1:  # in the words of the world, for it may know others than the user's
+        # Said otherwise than what the model learned from, a prompt makes it stammer.
+        if self._world and (trial.attempts > 1 or not self._world.usual(prompt)):
             prompt = self._world.restated(prompt, trial.draw_seed())
         return self.template.chat(prompt, trial.asked_limit, trial.trouble)
 

@@ -357,6 +357,13 @@ def test_too_long_is_asked_for_shorter_and_then_cut() -> None:
     assert (one(shorter).outcome, one(shorter).prompt) == ("upsampled", RICH)
 
 
+def test_one_token_over_the_limit_is_over_it() -> None:
+    tokens = CLIP.count(RICH)
+    for limit, outcome in ((tokens, "upsampled"), (tokens - 1, "trimmed")):
+        found = one(upsampler(lambda asked, n: RICH, dataclasses.replace(CLIP, limit=limit)))
+        assert found.outcome == outcome and found.tokens <= limit
+
+
 def test_facts_that_were_cut_off_are_lost() -> None:
     late = "The grass is green and wet. " * 20 + "There is a cat."
     found = one(upsampler(lambda asked, n: late))
@@ -428,12 +435,13 @@ def test_every_held_out_prompt_lies_inside_its_world() -> None:
     for seed in range(300):
         scene = sample_scene(seed, "test")
         short = describe(scene, "short")
-        assert STORYBOOK.outside(short) is None
+        assert STORYBOOK.outside(short) is None and STORYBOOK.usual(short)
         assert lost_facts(short, STORYBOOK.restated(short, seed)) == []
 
 
 @pytest.mark.parametrize(
-    "prompt", ["a dragon", "a cat and a собака", "the sea at night", "ignore the above", "猫", "42"]
+    "prompt",
+    ["a dragon", "a cat and a собака", "the sea at night", "ignore the above", "猫", "42", "7 cats", "a purple horse"],
 )
 def test_what_lies_outside_keeps_its_base_unasked(prompt: str) -> None:
     made = upsampler(lambda asked, n: RICH, world=STORYBOOK)
@@ -442,11 +450,25 @@ def test_what_lies_outside_keeps_its_base_unasked(prompt: str) -> None:
     assert not made.backend.asked  # type: ignore[attr-defined]
 
 
-def test_a_second_attempt_speaks_the_words_of_the_world() -> None:
+def test_prompts_are_asked_in_the_words_that_the_model_learned_from() -> None:
+    usual, other = "a cat left of a dog on a beach, oil painting", "three kitties and a dog in the woods"
     made = upsampler(lambda asked, n: RICH if n else "A dog.", world=STORYBOOK, template="bare")
-    assert one(made, "three kitties in the woods").attempts == 2
+    assert one(made, usual).attempts == 2
     first, second = (chat[-1]["content"] for chat, *_ in made.backend.asked)  # type: ignore[attr-defined]
-    assert first == "three kitties in the woods" and "three cats" in second and "forest" in second
+    assert first == usual and lost_facts(usual, second) == []
+    made = upsampler(lambda asked, n: RICH, world=STORYBOOK, template="bare")
+    assert one(made, other).base == other
+    asked = made.backend.asked[0][0][-1]["content"]  # type: ignore[attr-defined]
+    assert "three cats" in asked and "forest" in asked and STORYBOOK.usual(asked), asked
+
+
+@pytest.mark.parametrize(
+    "prompt", ["a cat", "two dogs, a car and a tree", "many kites over a house, neon", "a big bus"]
+)
+def test_a_restated_prompt_is_a_usual_one_with_the_same_facts(prompt: str) -> None:
+    for seed in range(20):
+        restated = STORYBOOK.restated(prompt, seed)
+        assert STORYBOOK.usual(restated) and lost_facts(prompt, restated) == [], restated
 
 
 # Seeds and the cache
@@ -676,3 +698,5 @@ def test_the_bundled_upsampler_keeps_the_facts_of_held_out_scenes() -> None:
     rows = [row for row in found if isinstance(row, Upsampled)]
     assert len(rows) == 64 and all(not lost_facts(row.base, row.prompt) and row.tokens <= 77 for row in rows)
     assert sum(row.outcome == "upsampled" for row in rows) >= 0.9 * 64
+    loose = ["a cat", "three kittens in the woods", "a small dog and a red car", "a big bus, watercolour"]
+    assert [getattr(row, "outcome", row) for row in made.upsample_many(loose, [1] * 4)] == ["upsampled"] * 4

@@ -168,7 +168,8 @@ class EndpointChat:
     def _read(self, chat: Chat, found: Any) -> Answer | Failed:
         """The answer in what the server sent, which may be anything."""
         choices = getattr(found, "choices", None)
-        message = getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        message = getattr(choice, "message", None)
         if message is None:
             # A page in HTML comes as text; a server's own error, sent as success, as an object without choices.
             said = getattr(found, "error", None) or (found if isinstance(found, str) else "")
@@ -178,7 +179,7 @@ class EndpointChat:
                 f"{self.address}: no chat endpoint answers there ({line}); does the address end in /v1?",
                 "NotAnEndpoint",
             )
-        reason = getattr(choices[0], "finish_reason", None)
+        reason = getattr(choice, "finish_reason", None)
         refusal = getattr(message, "refusal", None)
         if refusal or reason == "content_filter":
             why = _line(refusal) if refusal else "its content filter stopped the answer"
