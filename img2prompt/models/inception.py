@@ -69,13 +69,15 @@ class Inception:
 
         size = min(SUBSET, len(originals), len(others))
         whole = size == len(originals) == len(others)
+        ours, theirs = _spanned(self.features(originals), self.features(others))
+        ready = _Ready(ours.shape[1])
         with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")  # that KID keeps all features
             torch.manual_seed(0)  # KID draws its subsets from the global generator
-            kid = KernelInceptionDistance(_Ready(), subsets=1 if whole else _SUBSETS, subset_size=size)
-            fid = FrechetInceptionDistance(_Ready())
-            for pictures, real in ((originals, True), (others, False)):
-                features = self.features(pictures)
+            subsets = 1 if whole else _SUBSETS
+            kid = KernelInceptionDistance(ready, subsets=subsets, subset_size=size, gamma=1 / WIDTH)
+            fid = FrechetInceptionDistance(ready)
+            for features, real in ((ours, True), (theirs, False)):
                 fid.update(features, real=real)
                 kid.update(features, real=real)
             return {"fid": max(0.0, float(fid.compute())), "kid": float(kid.compute()[0])}
@@ -99,10 +101,24 @@ class Inception:
         return found
 
 
+def _spanned(ours: Tensor, theirs: Tensor) -> tuple[Tensor, Tensor]:
+    """Features (N,2048) and (M,2048) in the space that they span, (N,R) and (M,R).
+
+    Both distances know features by their products only, so they stay what they are, and for a few hundred pictures FID
+    takes no longer the root of a matrix of 2048 x 2048.
+    """
+    if len(ours) + len(theirs) >= WIDTH:
+        return ours, theirs
+    basis = torch.linalg.qr(torch.cat([ours, theirs]).T).Q  # (2048,R)
+    return ours @ basis, theirs @ basis
+
+
 class _Ready(nn.Module):
     """In the place of a network, for features that were computed before: both metrics look at the same ones."""
 
-    num_features = WIDTH
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.num_features = width
 
     def forward(self, features: Tensor) -> Tensor:
         return features
