@@ -161,7 +161,9 @@ def _cell(column: Column, value: Any, largest: float) -> Markup:
     if column.kind == "number" and value is None:
         return Markup('<td class="number" data-value="">–</td>')
     if column.kind == "number":
-        return Markup('<td class="number" data-value="{}">{}</td>').format(value, column.form.format(value))
+        return Markup('<td class="number" data-value="{}">{}</td>').format(
+            value, column.form.format(value).replace("-", "−")
+        )
     share = 100 * abs(value) / largest if largest else 0
     return Markup(
         '<td class="bar"><svg viewBox="0 0 100 8" preserveAspectRatio="none" aria-hidden="true">'

@@ -99,13 +99,13 @@ def _lead(run: Run) -> str:
     if not run.has_originals:
         return " ".join([*_plain_lead(run, found), *_tested(run, found)])
     reached = [
-        f"of the {prompt_name(kind)} reach {percent(shares[kind]['mean'])}"
+        f"{percent(shares[kind]['mean'])} with the {kind_name(kind)}"
         for kind in (run.subject, "upsampled", "refined")
         if is_number((shares.get(kind) or {}).get("mean"))
     ]
     best = "another seed of one prompt" if found.get("ceiling_from") == "another seed" else "the true prompt"
-    scale = f"By {metric_name(run.leading)}, where 0 % is an unrelated prompt and 100 % {best}, pictures"
-    words = [f"{scale} {_joined(reached)}."] if reached else []
+    scale = f"By {metric_name(run.leading)}, where 0 % is an unrelated prompt and 100 % {best}, pictures come"
+    words = [f"{scale} {_joined(reached)} prompt."] if reached else []
     return " ".join([*words, *_tested(run, found)])
 
 
@@ -130,7 +130,7 @@ def _verdict(test: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     if not is_number(p) or not is_number(test.get("difference")):
         return "There are too few pictures to tell whether upsampling helps."
     if p >= SIGNIFICANT:
-        return f"No difference between the two is shown (p = {p:.2f})."
+        return f"Upsampling makes no difference that shows (p = {p:.2f})."
     closer = (test["difference"] > 0) == bool(found.get("higher_is_better", True))
     helps = closer == (test["a"] == "upsampled")
     return f"Upsampling {'helps' if helps else 'hurts'} (p {'< 0.001' if p < 0.001 else f'= {p:.3f}'})."

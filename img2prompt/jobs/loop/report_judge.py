@@ -5,8 +5,8 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from img2prompt.jobs.blocks import Column, table
-from img2prompt.jobs.loop.report_run import Run, metric_name
-from img2prompt.jobs.loop.report_scores import scored_track, span_of, tests_of
+from img2prompt.jobs.loop.report_run import PLOTTED, Run, is_number, kind_name, metric_name
+from img2prompt.jobs.loop.report_scores import TEST_COLUMNS, cells_of_test, scored_track, span_of
 from img2prompt.jobs.pages import Section
 
 
@@ -22,8 +22,11 @@ def judge_section(run: Run) -> Section | None:
         for name, of in (judge.get("agreement") or {}).items()
     ]
     parts = [drawn] if drawn else []
-    if tests := tests_of([(f"{judge.get('name')}", judge)]):
-        parts += [Markup("<h3></h3>"), *tests.values()]
+    tests = [test for test in judge.get("tests") or [] if test["a"] in PLOTTED and is_number(test.get("difference"))]
+    if tests:
+        rows = [[f"{kind_name(t['a'])} − {kind_name(t['b'])}", *cells_of_test(t, judge)] for t in tests]
+        columns = [Column("compared"), *TEST_COLUMNS]
+        parts += [Markup("<h3></h3>"), table(columns, rows, caption="Paired tests", sortable=False)]
     if agreement:
         columns = [
             Column("metric"),

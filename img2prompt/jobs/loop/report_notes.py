@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from img2prompt.jobs.blocks import Column, table
-from img2prompt.jobs.loop.report_run import Run, kind_name, metric_name
+from img2prompt.jobs.loop.report_run import Run, kind_name, metric_name, written
 from img2prompt.jobs.pages import Section, facts
 
 FIRST = 50  # failures that are listed
@@ -42,7 +42,12 @@ def upsampled_section(run: Run) -> Section | None:
 def refined_section(run: Run) -> Section | None:
     """What choosing among candidates by what they regenerate brought."""
     refined = run.summary.get("refined")
-    return Section("Refined", facts(_plain(refined))) if refined else None
+    if not refined:
+        return None
+    shown = {name: written(value) if isinstance(value, float) else value for name, value in refined.items()}
+    if isinstance(refined.get("metric"), str):
+        shown["metric"] = metric_name(refined["metric"])
+    return Section("Refined", facts(_plain(shown)), "Candidates and edits, chosen by what they regenerate.")
 
 
 def left_out_section(run: Run) -> Section | None:

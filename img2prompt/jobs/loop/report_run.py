@@ -176,9 +176,18 @@ def written(value: float | None) -> str:
         return "–"
     assert value is not None
     digits = 3 if abs(value) < 10 else 1
-    return f"{value:,.{digits}f}".replace("-", "−")
+    return f"{rounded(value, digits):,.{digits}f}".replace("-", "−")
+
+
+def rounded(value: float, digits: int = 3) -> float:
+    """So many digits of a number, and no minus before a zero."""
+    return round(value, digits) + 0.0
 
 
 def percent(share: float | None) -> str:
     """A share as a whole percentage."""
-    return f"{share:.0%}".replace("-", "−").replace("%", " %") if is_number(share) and share is not None else "–"
+    return (
+        f"{rounded(share, 2):.0%}".replace("-", "−").replace("%", " %")
+        if is_number(share) and share is not None
+        else "–"
+    )

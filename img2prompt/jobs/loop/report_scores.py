@@ -16,12 +16,20 @@ from img2prompt.jobs.loop.report_run import (
     metric_name,
     ordered,
     percent,
+    rounded,
     written,
 )
 from img2prompt.jobs.pages import Section
 from img2prompt.jobs.tracks import Mark, track
 
 SIGNIFICANT = 0.05
+TEST_COLUMNS = (
+    Column("says"),
+    Column("difference", "number", "{:+.3f}"),
+    Column("95 % interval"),
+    Column("p"),
+    Column("n", "number"),
+)
 
 
 def scores_section(run: Run) -> Section | None:
@@ -48,10 +56,10 @@ def tests_section(run: Run) -> Section | None:
     shown = tests_of([(metric_name(name), found) for name, found in run.metrics.items()])
     if not shown:
         return None
-    body = Markup("").join(drawn for (kind, _), drawn in shown.items() if not kind.startswith("candidate"))
-    if candidates := [drawn for (kind, _), drawn in shown.items() if kind.startswith("candidate")]:
-        folds = Markup('<details class="data wide-data"><summary>{} other candidates</summary>{}</details>')
-        body += folds.format(len(candidates), Markup("").join(candidates))
+    body = Markup("").join(drawn for (kind, _), drawn in shown.items() if kind in PLOTTED)
+    if others := [drawn for (kind, _), drawn in shown.items() if kind not in PLOTTED]:
+        folds = Markup('<details class="data wide-data"><summary>other prompts</summary>{}</details>')
+        body += folds.format(Markup("").join(others))
     count = sum(len(found.get("tests") or []) for found in run.metrics.values())
     note = f"Paired: the same {'pictures' if run.has_originals else 'prompts'}, and the same noise on both sides."
     if count > 1:
@@ -69,18 +77,20 @@ def tests_of(scored: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[tuple[str,
     for name, found in scored:
         for test in found.get("tests") or []:
             if is_number(test.get("difference")):
-                span = f"{written(test.get('low'))} to {written(test.get('high'))}"
-                row = (name, _says(test, found), test["difference"], span, _p_value(test), test.get("n"))
-                rows.setdefault((test["a"], test["b"]), []).append(row)
-    columns = [
-        Column("metric"),
-        Column("says"),
-        Column("difference", "number", "{:+.3f}"),
-        Column("95 % interval"),
-        Column("p"),
-        Column("n", "number"),
-    ]
+                rows.setdefault((test["a"], test["b"]), []).append([name, *cells_of_test(test, found)])
+    columns = [Column("metric"), *TEST_COLUMNS]
     return {pair: _pair(columns, pair, some) for pair, some in rows.items()}
+
+
+def cells_of_test(test: Mapping[str, Any], found: Mapping[str, Any]) -> list[Any]:
+    """What a paired test found, as the cells of TEST_COLUMNS.
+
+    Args:
+        test: one of `tests` in the summary, whose difference is known.
+        found: the metric's part of the summary.
+    """
+    span = f"{written(test.get('low'))} to {written(test.get('high'))}"
+    return [_says(test, found), rounded(test["difference"]), span, _p_value(test), test.get("n")]
 
 
 def _pair(columns: Sequence[Column], pair: tuple[str, str], rows: Sequence[Sequence[Any]]) -> Markup:
