@@ -159,7 +159,9 @@ KILLED = """
 import os, signal, sys
 from img2prompt.cli import main
 from img2prompt.jobs.loop import folder
-import img2prompt.comparison, img2prompt.jobs.judging, img2prompt.models.coca, img2prompt.models.ssim
+import datasets, torchmetrics
+import img2prompt.comparison, img2prompt.jobs.judging, img2prompt.rating
+import img2prompt.models.coca, img2prompt.models.generation, img2prompt.models.ssim
 
 def child(moment, words):
     count = 0
@@ -181,7 +183,7 @@ def child(moment, words):
     os._exit(main(words))
 
 whole, killed, *words = sys.argv[1:]
-for folder_of_run, moments in ((whole, [0]), (killed, [1, 2, 5, 13, 7, 0])):
+for folder_of_run, moments in ((whole, [0]), (killed, [2, 5, 13, 1, 0])):
     for moment in moments:
         pid = os.fork()
         if pid == 0:

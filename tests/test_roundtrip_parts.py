@@ -17,12 +17,15 @@ from img2prompt.errors import ConfigError, ModelError, OutputError
 from img2prompt.jobs.loop.closing import remarks, table
 from img2prompt.jobs.loop.faults import faults_of
 from img2prompt.jobs.loop.folder import RunFolder
+from img2prompt.jobs.loop.originals import original_file
 from img2prompt.jobs.loop.pictures import MOST_REFUSED, Wanted, picture_row, regenerate
 from img2prompt.jobs.loop.plan import STOCK_PROMPTS, floors_of, items_of_targets, seeds_for
 from img2prompt.jobs.loop.refine import Refiner, Search, search_seeds
+from img2prompt.jobs.loop.scoring import Case, compare, set_scores
 from img2prompt.jobs.loop.summary import summarise
 from img2prompt.jobs.targets import Target
 from img2prompt.metrics import METRICS
+from img2prompt.pairs.parameters import png_bytes
 from img2prompt.pairs.storybook.imagine import StorybookGenerator
 from img2prompt.pairs.storybook.parse import parse
 from img2prompt.results import Failed, Generated, Prediction
@@ -183,7 +186,11 @@ def test_a_summary_places_scores_between_floor_and_ceiling() -> None:
     assert summary["outcomes"] == {} and summary["outside_domain"] == ["c"]
     lines = table({**summary, "skipped_metrics": {"fid": "no weights"}})
     assert any(line.startswith("ssim") and "0.467 (50 %" in line for line in lines)
-    assert remarks({**summary, "skipped_metrics": {"fid": "no weights"}})[1] == "failed: 1 ImageEmpty: d: is empty"
+    assert remarks({**summary, "skipped_metrics": {"fid": "no weights"}}) == [
+        "not measured here: fid; summary.json says why, and what brings them",
+        "note: outside what the captioner knows, do not trust the prompt: c",
+        "failed: 1 ImageEmpty: d: is empty",
+    ]
 
 
 class Looking:
@@ -250,3 +257,31 @@ def test_faults_are_what_most_pictures_show_wrongly() -> None:
     assert faults_of(prompt, [prompt]) == {"missing": [], "extra": [], "negative": None}
     assert faults_of("a wizard in brass armour", ["a wizard in steel armour"])["missing"] == ["brass"]
     assert faults_of(prompt, [None]) == {"missing": [], "extra": [], "negative": None}
+
+
+class Sets(Looking):
+    """Counts the pictures of two sets."""
+
+    rows = {"kid": METRICS["kid"]}  # noqa: RUF012
+    skipped = {}  # noqa: RUF012
+
+    def settings(self) -> dict[str, str]:
+        return {"kid": "counting"}
+
+    def sets(self, originals: Sequence[Image.Image], others: Sequence[Image.Image]) -> dict[str, float]:
+        return {"kid": 10 * len(originals) + len(others), "fid": float("nan")}
+
+
+def test_sets_are_all_pictures_of_a_kind_against_their_originals(tmp_path: Path) -> None:
+    kinds = {"predicted": "a red cat", "floor": "nothing"}
+    cases = []
+    with RunFolder(tmp_path, {}) as run:
+        for name in "ab":
+            pictures = {kind: [Wanted(name, kind, text, seed) for seed in (1, 2)] for kind, text in kinds.items()}
+            (made,) = StorybookGenerator(32).generate_many(["a dog"], [1])
+            assert isinstance(made, Generated)
+            run.write(original_file(name), png_bytes(made.image, "x"))
+            cases.append(Case(name, "a red cat", "a red cat", "another seed", pictures))
+        regenerate(run, [one for case in cases for some in case.pictures.values() for one in some], Counting)
+        assert compare(run, cases, Sets) == {}  # type: ignore[arg-type]
+        assert set_scores(run, ["predicted", "floor", "true"]) == {"predicted": {"kid": 24, "fid": None}}

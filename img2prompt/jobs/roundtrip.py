@@ -54,7 +54,13 @@ def _add_loop(parser: argparse.ArgumentParser) -> None:
         help="bundled, transformers:FOLDER, openai:MODEL, dspy:FILE.json, a preset, or none (default: bundled)",
     )
     add("--endpoint", metavar="URL", help="of the upsampler openai:MODEL")
-    add("--generator", default="storybook", metavar="NAME", help="as `pairs generate --model` (default: storybook)")
+    add(
+        "--generator",
+        default="storybook",
+        metavar="NAME",
+        help="as `pairs generate --model` (default: storybook, which draws exactly what it reads; the bundled model"
+        " storybook-diffusion paints, small and less sure)",
+    )
     add("--seeds", type=number(int, 1, 1000), default=4, metavar="N", help="pictures of a prompt (default: 4)")
     add("--kinds", metavar="LIST", help=f"prompts to compare: {','.join(KINDS)} (default: all there are)")
     add(
@@ -168,6 +174,7 @@ def _finish(run: RunFolder, trip: Trip, options: argparse.Namespace) -> dict[str
     from img2prompt.jobs.loop.judge import metrics_of
     from img2prompt.jobs.loop.judge_summary import summarise_verdicts
     from img2prompt.jobs.loop.refine import summarise_refined
+    from img2prompt.jobs.loop.scoring import set_scores
     from img2prompt.jobs.loop.summary import BASE, summarise
 
     rows = trip.rows()
@@ -175,6 +182,8 @@ def _finish(run: RunFolder, trip: Trip, options: argparse.Namespace) -> dict[str
     run.write("results.jsonl", b"".join(lines))
     summary = {"config": run.config, **summarise(rows, options.seeds, trip.kinds())}
     summary["skipped_metrics"] = trip.skipped_metrics
+    if sets := set_scores(run, [*trip.kinds(), "floor"]):
+        summary["sets"] = sets
     if options.refine is not None:
         summary["refined"] = summarise_refined(rows, options.refine_metric)
     if options.judge is not None:

@@ -96,7 +96,29 @@ def compare(run: RunFolder, cases: Sequence[Case], open_it: Callable[[], Compare
             with span("compare", image=case.id, reference=case.reference):
                 scores = {**scores, **pictures.scores(comparer)}
             run.put("score", case.id, {"of": pictures.files, "scores": scores})
+    _compare_sets(run, cases, comparer)
     return dict(comparer.skipped)
+
+
+def set_scores(run: RunFolder, kinds: Sequence[str]) -> dict[str, dict[str, float | None]]:
+    """Scores of all pictures of a kind together, as `sets` of summary.json; empty where no such metric is usable."""
+    rows = {kind: run.get("sets", kind) for kind in kinds}
+    return {kind: row["scores"] for kind, row in rows.items() if row is not None}
+
+
+def _compare_sets(run: RunFolder, cases: Sequence[Case], comparer: Comparer) -> None:
+    if not any(row.kind == "sets" for row in comparer.rows.values()):
+        return
+    for kind in dict.fromkeys(kind for case in cases for kind in case.pictures):
+        wanted = [(case, picture) for case in cases for picture in case.pictures.get(kind, ())]
+        there = [(case, picture) for case, picture in wanted if "file" in picture_row(run, picture)]
+        files = [picture.file for _, picture in there]
+        if not files or (run.get("sets", kind) or {}).get("of") == files:
+            continue
+        firsts = [original_file(name) for name in dict.fromkeys(case.id for case, _ in there)]
+        scores = comparer.sets(list(open_pictures(run.root, firsts)), list(open_pictures(run.root, files)))
+        plain = {name: value if np.isfinite(value) else None for name, value in scores.items()}
+        run.put("sets", kind, {"of": files, "scores": plain})
 
 
 class _Pictures:
