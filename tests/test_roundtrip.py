@@ -183,7 +183,7 @@ def child(moment, words):
     os._exit(main(words))
 
 whole, killed, *words = sys.argv[1:]
-for folder_of_run, moments in ((whole, [0]), (killed, [2, 5, 13, 1, 0])):
+for folder_of_run, moments in ((whole, [0]), (killed, [1, 2, 6, 13, 0])):
     for moment in moments:
         pid = os.fork()
         if pid == 0:
