@@ -68,7 +68,7 @@ class Comparer:
         """Loads what is on this machine; downloads nothing, and replaces nothing by something else.
 
         Args:
-            names: of METRICS; None: all that compare pictures with pictures, with texts or prompts with prompts.
+            names: of METRICS, those that compare pictures, pictures with texts, or two prompts; None: all of these.
             device: "auto", "cpu", "cuda", "cuda:1", "mps".
             predictor: whose captioner and regressor measure, in float32 whatever it computes in; None: those of the
                 best preset on this machine.
