@@ -69,7 +69,7 @@ def test_one_text_is_one_line(server: Any, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_several_are_json_lines_and_a_summary(server: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = run(capsys, "a red fox", "lose two owls", "", *server[0], "--attempts", "1")
+    code, out, err = run(capsys, "a red walrus", "lose two owls", "", *server[0], "--attempts", "1")
     rows = [json.loads(line) for line in out.splitlines()]
     by = {row["source"]: row for row in rows}
     assert code == 1 and len(rows) == 3
@@ -192,9 +192,7 @@ def test_a_benchmark_keeps_its_categories(server: Any, capsys: Any, tmp_path: Pa
     (folder / "PartiPrompts.tsv").write_text(
         "Prompt\tCategory\tChallenge\tNote\na fox\tAnimals\tBasic\t\nan owl\tAnimals\tStyle & Format\tx\n"
     )
-    code, _, _ = run(
-        capsys, "--benchmark", "parti", "--benchmark-folder", folder, *server[0], "--output", "b.parquet"
-    )
+    code, _, _ = run(capsys, "--benchmark", "parti", "--benchmark-folder", folder, *server[0], "--output", "b.parquet")
     rows = rows_of(tmp_path / "b.parquet")
     assert code == 0 and [(row["source"], row["category"], row["challenge"]) for row in rows] == [
         ("parti:1", "Animals", "Basic"),
@@ -206,6 +204,24 @@ def test_a_negative_prompt_denies_nothing_asked_for(server: Any, capsys: Any) ->
     _, out, err = run(capsys, "a blurry fox", "an owl", *server[0], "--negative", "blurry, fox, text")
     assert [json.loads(line)["negative_prompt"] for line in out.splitlines()] == ["text", "blurry, fox, text"]
     assert "left out of negative prompts" in err and "2 times" in err
+
+
+def test_a_language_model_checks_what_it_is_asked_to(capsys: Any) -> None:
+    def judged(request: dict[str, Any], number: int) -> Reply:
+        if "compare two prompts" not in request["messages"][0]["content"]:
+            return faithful(request, number)
+        second = request["messages"][-1]["content"].rpartition("Second prompt:")[2]
+        return said(
+            "Hm." if "owl" in second else '{"lost": %s, "contradicted": []}' % ("[]" if "fox" in second else '["x"]')
+        )
+
+    with misbehaving(judged) as (address, _):
+        words = ["--upsampler", "openai:m", "--endpoint", address, "--min-cosine", "none", "--check", "llm"]
+        _, out, err = run(capsys, "a fox", "an owl", "a crab", *words, "--attempts", "1")
+    fox, owl, crab = (json.loads(line) for line in out.splitlines())
+    assert (fox["outcome"], fox["drift"]["checker"]) == ("upsampled", "llm m")
+    assert owl["outcome"] == crab["outcome"] == "base" and "could not be checked" in owl["why"]
+    assert "it lost: x" in crab["why"] and "1 kept: it lost" in err
 
 
 BAD: list[tuple[list[str], str]] = [

@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from img2prompt.errors import ConfigError
 
 if TYPE_CHECKING:
+    from img2prompt.models.dspy_optimise import Optimised
     from img2prompt.upsampler import BackEndSettings, UpsampleSettings
 
 
@@ -29,8 +31,6 @@ def optimise(
         raise ConfigError("--optimise takes a DSPy program: --upsampler dspy:MODEL --endpoint URL")
     if options.optimise.suffix != ".json":
         raise ConfigError(f"{options.optimise}: the name of a program ends in .json")
-    from pathlib import Path
-
     from img2prompt.models.dspy_optimise import optimise as search
     from img2prompt.models.dspy_program import RichPrompt, load_program, open_model, save_program
     from img2prompt.upsampling.drift import open_check
@@ -47,11 +47,14 @@ def optimise(
     found = search(program, lm, prompts, counter.limit, seed=options.seed)
     about = {"chosen": found.chosen, "scores": found.scores, "compared_on": found.prompts, "seed": options.seed}
     save_program(options.optimise, found.program, model, about | {"target": counter.name, "token_limit": counter.limit})
+    _report(found, options.optimise)
+    return 0
+
+
+def _report(found: Optimised, path: Path) -> None:
     for one, score in found.scores.items():
         print(f"{score:.3f}  {one}{'  <- kept' if one == found.chosen else ''}", file=sys.stderr)
     print(
-        f"{options.optimise}: mean over {found.prompts} prompts that nothing was learned from;"
-        f" use it with --upsampler dspy:{options.optimise}",
+        f"{path}: mean over {found.prompts} prompts that nothing was learned from; use it with --upsampler dspy:{path}",
         file=sys.stderr,
     )
-    return 0

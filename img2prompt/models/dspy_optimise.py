@@ -105,7 +105,7 @@ def _metric(measure: Measure) -> Callable[..., float]:
 
 def _mean(program: RichPrompt, rows: Sequence[Any]) -> float:
     """Of the measure; an answer that cannot be read counts 0."""
-    scores = []
+    scores: list[float] = []
     for row in rows:
         try:
             scores.append(program(**row.inputs().toDict()).score)

@@ -17,7 +17,7 @@ from img2prompt.errors import ConfigError, ModelError, OutputError
 from img2prompt.extras import need
 from img2prompt.pairs.atomic import write_atomically
 
-dspy = need("dspy", "dspy")
+dspy: Any = need("dspy", "dspy")
 
 Measure = Callable[[str, str, int], float]  # base prompt, rich prompt, most tokens -> 0..1, higher is better
 FORMAT = "img2prompt dspy program 1"

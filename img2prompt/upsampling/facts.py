@@ -60,7 +60,7 @@ class Reading:
         capitals = sum(word.text[0].isupper() for word in words)
         if capitals > 1 and capitals > _TITLE_SHARE * len(words):
             return ()
-        first = {}
+        first: dict[int, Word] = {}
         for word in words:
             first.setdefault(word.sentence, word)
         named = [w for w in words if w.text[0].isupper() and w.tag.startswith("NNP") and w is not first[w.sentence]]

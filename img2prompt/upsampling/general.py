@@ -69,7 +69,8 @@ def _modified(thing: Phrase, said: Reading) -> bool:
 
 def _miscounted(thing: Phrase, truth: Reading, phrases: list[Phrase]) -> Iterator[str]:
     """What is said of how many there are, where it cannot be what the base says."""
-    if sum(p.head.key == thing.head.key for p in truth.things) > 1:  # "a red cup and a blue cup": each is one of them
+    told = [p for p in truth.things if p.head.key == thing.head.key and (p.article or p.vague or p.count)]
+    if len(told) > 1:  # "a red cup and a blue cup": each is one of them
         return
     numbers = [p.count for p in phrases if p.count is not None]
     singles = sum(p.article or p.count == 1 for p in phrases)
@@ -77,8 +78,8 @@ def _miscounted(thing: Phrase, truth: Reading, phrases: list[Phrase]) -> Iterato
     many = thing.head.plural and thing.head.key not in BOTH_NUMBERS and thing.count is None
     name = _called(thing)
     if thing.count is not None and thing.count > 1:
-        told = thing.count in numbers or thing.count == sum(p.count or 1 for p in phrases if p.article or p.count)
-        if not told or max(numbers, default=0) > thing.count:
+        sums = thing.count == sum(p.count or 1 for p in phrases if p.article or p.count)
+        if not (thing.count in numbers or sums) or max(numbers, default=0) > thing.count:
             yield f"{thing.count} {name}" + (f", said to be {max(numbers)}" if numbers else "")
     elif one and phrases and not singles and not any(_may_be_one(p) for p in phrases):
         yield f"1 {name}, said to be {max(numbers)}" if numbers else f"1 {name}, said to be several"

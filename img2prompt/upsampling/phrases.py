@@ -62,6 +62,8 @@ class _Open:
     vague: bool = False
     used: bool = False
     coloured: Word | None = None  # the last word for a colour
+    adjective: tuple[int, Word] | None = None  # the last one and its place
+    opened: bool = False  # by an article or the like
 
 
 def phrases_in(words: Sequence[Word]) -> list[Phrase]:
@@ -92,37 +94,51 @@ class _Chunker:
         colour = colour_of(low) or colour_of(low.split("-")[0])
         if low in ("and", ",") and now.used and not now.nouns and _is_adjective(self._word(place + 1)):
             return True  # "red and blue balls", "two glossy, white urns"
-        followed = self._word(place + 1)
-        if now.nouns and (low in SIDE_WORDS and followed.text.lower() == "of"):
-            return False  # "a dog right of a cat"
-        if now.nouns and not word.tag.startswith("NN") and not (colour and followed.tag.startswith("NN")):
-            return False
-        if now.nouns and (word.sentence != now.nouns[-1].sentence or _is_doing(low)):
+        if now.nouns and self._ends(place, word, colour):
             return False
         if not now.used:
             if _is_doing(low) and place and self.words[place - 1].tag.startswith("NN"):
                 return False
             now.start = place
-        if word.tag in ("DT", "PRP$", "PDT", "WP$") or low in VAGUE:
-            fresh = not now.used
-            now.article, now.vague = low in ("a", "an", "another"), now.vague or low in VAGUE
-        elif (number := number_of(low)) is not None:
-            fresh, now.count, now.article = True, number, False
-        elif colour is not None and (not word.tag.startswith("NN") or not now.nouns):
-            fresh, now.coloured = True, word
-            now.colours.add(colour)
-        elif word.tag.startswith("NN"):
-            fresh = True
-            now.nouns.append(word)
-        else:
-            fresh = word.tag.startswith(_ADJECTIVES) or low in _COLOURING or (now.used and word.tag.startswith("RB"))
+        fresh = self._read(place, word, colour)
         now.used = now.used or fresh
         return fresh
+
+    def _ends(self, place: int, word: Word, colour: str | None) -> bool:
+        """Whether a phrase that has its noun ends before the word."""
+        low, after = word.text.lower(), self._word(place + 1)
+        if low in SIDE_WORDS and after.text.lower() == "of":
+            return True  # "a dog right of a cat"
+        if not word.tag.startswith("NN") and not (colour and after.tag.startswith("NN")):
+            return True
+        return word.sentence != self.open.nouns[-1].sentence or _is_doing(low)
+
+    def _read(self, place: int, word: Word, colour: str | None) -> bool:
+        """Takes what a word says into the open phrase; False: nothing that belongs there."""
+        now, low = self.open, word.text.lower()
+        if word.tag in ("DT", "PRP$", "PDT", "WP$") or low in VAGUE:
+            fresh = now.opened = not now.used
+            now.article, now.vague = low in ("a", "an", "another"), now.vague or low in VAGUE
+            return fresh
+        if (number := number_of(low)) is not None:
+            now.count, now.article = number, False
+        elif colour is not None and (not word.tag.startswith("NN") or not now.nouns):
+            now.coloured = word
+            now.colours.add(colour)
+        elif word.tag.startswith("NN"):
+            now.nouns.append(word)
+        elif word.tag.startswith(_ADJECTIVES):
+            now.adjective = (place, word) if word.tag == "JJ" else now.adjective
+        else:
+            return low in _COLOURING or (now.used and word.tag.startswith("RB"))
+        return True
 
     def _close(self, place: int) -> Iterator[Phrase]:
         now, self.open = self.open, _Open()
         if not now.nouns and now.article and now.coloured and now.coloured.key == "orange":
             now.nouns, now.colours = [now.coloured], now.colours - {"orange"}  # the fruit
+        if not now.nouns and now.opened and now.adjective and now.adjective[0] == place - 1:
+            now.nouns = [now.adjective[1]]  # "a glossy exterior": a noun that the tags take for an adjective
         if not now.nouns:
             return
         *before, head = now.nouns

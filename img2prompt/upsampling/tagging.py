@@ -5,6 +5,7 @@ Parts of speech are those of the Penn Treebank, by the lexicon that textblob bri
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -104,6 +105,8 @@ def _tagged(tokens: Sequence[str]) -> Iterator[tuple[str, str]]:
             tag = "NNS" if token.endswith("s") and not token.endswith("ss") else "NN"
         elif before[1] == "NN" and tag in ("VB", "VBP"):
             tag = "NN"  # "a teddy bear": a verb would have its ending
+        elif before[1] == "NN" and tag == "VBZ" and place > 1 and found[place - 2][1] == "CD":
+            tag = "NNS"  # "two teddy bears": a number stands before several
         elif before[1] == "NNS" and tag == "NN" and before[0].lower() not in ("sports", "arms"):
             tag = "VBP"  # "two dogs chase a ball"
         yield token, tag
@@ -111,6 +114,4 @@ def _tagged(tokens: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 @cache
 def _textblob() -> Any:
-    import textblob.en
-
-    return textblob.en
+    return importlib.import_module("textblob.en")  # slow to import, and not needed for the storybook world
