@@ -16,7 +16,7 @@ from img2prompt.errors import MissingExtra
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-NAMES = ["01-data-format-train-val", "02-train-and-submit", "03-predict"]
+NAMES = ["01-data-format-train-val", "02-train-and-submit", "03-predict", "04-round-trip"]
 
 
 @pytest.fixture(scope="module")

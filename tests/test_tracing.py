@@ -166,6 +166,31 @@ def test_a_verb_is_the_root_and_pictures_are_steps(receiver: Receiver, tmp_path:
     assert bad.status.code == 2 and good.status.code == 1
 
 
+def test_every_step_of_a_round_trip_is_there(receiver: Receiver, tmp_path: Path) -> None:
+    """Predict, upsample, regenerate, compare and judge, with prompts, parameters, seeds and scores."""
+    picture = ROOT / "imgs" / "examples" / "storybook-1.png"
+    words = ["roundtrip", str(picture), "--seeds", "1", "--judge", "coca", "--metrics", "colour_distance"]
+    done = child(
+        VERB + "sys.exit(code)", *words, "--output", str(tmp_path / "run"), OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url
+    )
+    assert done.returncode == 0, done.stderr
+    row = json.loads((tmp_path / "run" / "results.jsonl").read_text())
+    steps = ("predict", "upsample", "regenerate", "compare", "judge")
+    by_name = {name: [values(span) for span in receiver.spans if span.name == name] for name in steps}
+    assert len({span.trace_id for span in receiver.spans}) == 1 and all(by_name.values())
+    assert by_name["predict"][0]["prompt"] == by_name["upsample"][0]["prompt"] == row["prompts"]["predicted"]["text"]
+    assert by_name["upsample"][0]["upsampled"] == row["prompts"]["upsampled"]["text"]
+    made = [
+        (prompt, seed)
+        for step in by_name["regenerate"]
+        for prompt, seed in zip(step["prompts"], step["seeds"], strict=True)
+    ]
+    assert (row["prompts"]["upsampled"]["text"], row["pictures"]["upsampled"][0]["seed"]) in made
+    assert by_name["regenerate"][0]["model"] == "storybook" and by_name["regenerate"][0]["width_px"] > 0
+    assert any("colour_distance" in step for step in by_name["compare"])
+    assert any(0 <= score <= 1 for step in by_name["judge"] for score in step["scores"])
+
+
 @pytest.mark.parametrize(
     "env",
     [
