@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from img2prompt.errors import ModelError
@@ -108,6 +108,9 @@ def _batch(generator: Generator, part: Sequence[Wanted]) -> list[Generated | Fai
     with span("regenerate", prompts=prompts, seeds=seeds, kinds=[picture.kind for picture in part]) as step:
         made = generator.generate_many(prompts, seeds)
         step.set(failed=sum(isinstance(item, Failed) for item in made))
+        if one := next((item for item in made if isinstance(item, Generated)), None):
+            how = {name: value for name, value in asdict(one.made).items() if name not in ("prompt", "seed")}
+            step.set(**how, sampler=one.sampler)
     return made
 
 
