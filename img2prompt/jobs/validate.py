@@ -99,7 +99,12 @@ def validate(options: argparse.Namespace) -> int:
     if not inputs.wanted:
         first = inputs.failed[0]
         raise DataError(f"{first.source}: {first.error}; none of the prompts can be used")
-    parts = Parts(*(partial(opens, options) for opens in (_upsampler, _generator, _predictor, _comparer)))
+    parts = Parts(
+        partial(_upsampler, options),
+        partial(_generator, options),
+        partial(_predictor, options),
+        partial(_comparer, options),
+    )
     with RunFolder(options.output, _settings(options, inputs), installation()) as run:
         trip = TextTrip(run, inputs, parts, (options.seeds, options.seed, options.batch_size))
         trip.words()

@@ -34,7 +34,7 @@ def table(summary: Row) -> list[str]:
 
 def _line(name: str, found: Row) -> tuple[str, ...]:
     kinds = found["kinds"]
-    test = next((test for test in found["tests"] if test["a"] == "upsampled"), {})
+    test: Row = next((test for test in found["tests"] if test["a"] == "upsampled"), {})
     span = f"{_signed(test['low'])} to {_signed(test['high'])}" if test.get("low") is not None else "-"
     p = test.get("p")
     told = "-" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"

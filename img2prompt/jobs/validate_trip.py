@@ -133,7 +133,7 @@ class TextTrip:
 
     def _cosines(self, comparer: Comparer, reference: str, files: Sequence[str]) -> Any:
         """Of the prompt and of what the captioner reads in the pictures; NaN where it read nothing."""
-        said = [(self._run.get("again", file) or {}).get("text") for file in files]
+        said: list[Any] = [(self._run.get("again", file) or {}).get("text") for file in files]
         known = [place for place, text in enumerate(said) if text is not None]
         values = np.full(len(files), np.nan)
         values[known] = comparer.prompts([reference] * len(known), [said[place] for place in known])

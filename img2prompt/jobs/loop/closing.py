@@ -50,8 +50,8 @@ def remarks(summary: Row) -> list[str]:
         lines.append(
             f"note: upsampling left {kept} of {sum(outcomes.values())} prompts as they were; results.jsonl says why"
         )
-    for row in summary.get("judge", {}).get("failures", ()):
-        lines.append(f"no verdict: {row['count']} {row['kind']}: {row['error']}")
+    for one in summary.get("judge", {}).get("failures", ()):
+        lines.append(f"no verdict: {one['count']} {one['kind']}: {one['error']}")
     failed: Sequence[Row] = summary["failed"]
     for kind, count in Counter(row["kind"] for row in failed).most_common():
         named = [f"{row['source']}: {row['error']}" for row in failed if row["kind"] == kind][:SHOWN]

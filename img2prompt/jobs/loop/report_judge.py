@@ -37,9 +37,9 @@ def judge_section(run: Run) -> Section | None:
         ]
         parts.append(table(columns, agreement, caption="Agreement with the metrics, over all pictures"))
     if failures := judge.get("failures"):
-        rows = [(one.get("kind"), one.get("error"), one.get("count")) for one in failures]
+        missing = [(one.get("kind"), one.get("error"), one.get("count")) for one in failures]
         columns = [Column("kind"), Column("the first of them"), Column("pictures", "number")]
-        parts.append(table(columns, rows, caption="No verdict", sortable=False))
+        parts.append(table(columns, missing, caption="No verdict", sortable=False))
     failed = judge.get("failed") or 0
     note = f"{judge.get('name', 'judge')}: how well pictures show what their prompt asks for." + (
         f" {failed:,} pictures got no verdict." if failed else ""

@@ -55,9 +55,9 @@ def left_out_section(run: Run) -> Section | None:
     parts = []
     skipped = run.summary.get("skipped_metrics") or {}
     if skipped:
-        rows = [(metric_name(name), why) for name, why in skipped.items()]
+        reasons = [(metric_name(name), why) for name, why in skipped.items()]
         columns = [Column("metric"), Column("why")]
-        parts.append(table(columns, rows, caption="Metrics that were not computed", sortable=False))
+        parts.append(table(columns, reasons, caption="Metrics that were not computed", sortable=False))
     failed = [
         (str(one.get("source", "")), one.get("kind"), one.get("error")) for one in run.summary.get("failed") or []
     ]
@@ -77,9 +77,9 @@ def left_out_section(run: Run) -> Section | None:
         if "error" in one
     )
     if pictures:
-        rows = [(*key, count) for key, count in pictures.most_common(FIRST)]
+        listed = [(*key, count) for key, count in pictures.most_common(FIRST)]
         columns = [Column("prompt"), Column("kind"), Column("what is wrong"), Column("pictures", "number")]
-        parts.append(table(columns, rows, caption="Pictures that could not be made"))
+        parts.append(table(columns, listed, caption="Pictures that could not be made"))
     return Section("Left out", Markup("<h3></h3>").join(parts)) if parts else None
 
 

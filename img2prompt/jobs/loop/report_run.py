@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeGuard
 
 from img2prompt.errors import DataError
 
@@ -165,7 +165,7 @@ def score_of(row: Row, kind: str, metric: str) -> float | None:
     return fmean(found) if found else None
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether it can be drawn: neither None nor NaN nor infinite."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
@@ -174,7 +174,6 @@ def written(value: float | None) -> str:
     """A score in as many digits as say something."""
     if not is_number(value):
         return "–"
-    assert value is not None
     digits = 3 if abs(value) < 10 else 1
     return f"{rounded(value, digits):,.{digits}f}".replace("-", "−")
 

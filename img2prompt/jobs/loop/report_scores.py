@@ -184,7 +184,7 @@ def _says(test: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     if not is_number(p) or p >= SIGNIFICANT:
         return "no difference shown"
     a_is_closer = (test["difference"] > 0) == bool(found.get("higher_is_better", True))
-    return f"{kind_name(test['a'] if a_is_closer else test['b'])} is closer"
+    return f"{kind_name(test['a'] if a_is_closer else test['b'])} is {_good(found)}"
 
 
 def _p_value(test: Mapping[str, Any]) -> str:
@@ -194,7 +194,12 @@ def _p_value(test: Mapping[str, Any]) -> str:
 
 def direction(found: Mapping[str, Any]) -> str:
     """Which way a metric is better, in words."""
-    return "higher is closer" if found.get("higher_is_better", True) else "lower is closer"
+    return f"{'higher' if found.get('higher_is_better', True) else 'lower'} is {_good(found)}"
+
+
+def _good(found: Mapping[str, Any]) -> str:
+    """Pictures come closer to an original; they show a text better, and a judge finds them better."""
+    return "better" if found.get("compares") == "image-text" or "agreement" in found else "closer"
 
 
 def _range(ends: Any) -> str:
