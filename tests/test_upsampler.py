@@ -693,10 +693,10 @@ def test_the_bundled_upsampler_keeps_the_facts_of_held_out_scenes() -> None:
     if not (BUNDLED_FOLDER / "config.json").is_file():
         pytest.skip("the bundled upsampler is not in this checkout")
     made = open_upsampler("bundled", UpsampleSettings(min_cosine=None), BackEndSettings(device="cpu", batch_size=32))
-    shorts = [describe(sample_scene(seed, "test"), "short") for seed in range(64)]
-    found = made.upsample_many(shorts, range(64))
+    shorts = [describe(sample_scene(seed, "test"), "short") for seed in range(32)]
+    found = made.upsample_many(shorts, range(32))
     rows = [row for row in found if isinstance(row, Upsampled)]
-    assert len(rows) == 64 and all(not lost_facts(row.base, row.prompt) and row.tokens <= 77 for row in rows)
-    assert sum(row.outcome == "upsampled" for row in rows) >= 0.9 * 64
+    assert len(rows) == 32 and all(not lost_facts(row.base, row.prompt) and row.tokens <= 77 for row in rows)
+    assert sum(row.outcome == "upsampled" for row in rows) >= 0.9 * 32
     loose = ["a cat", "three kittens in the woods", "a small dog and a red car", "a big bus, watercolour"]
     assert [getattr(row, "outcome", row) for row in made.upsample_many(loose, [1] * 4)] == ["upsampled"] * 4
