@@ -182,8 +182,9 @@ def main() -> int:
     options = parser.parse_args()
     journal, started = options.output.with_name(options.output.name + ".rows.jsonl"), time.monotonic()
     known = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
-    done = {row["id"] for row in known}
     wanted = list(scenes(options.pairs, options.count, options.skip))
+    known = [row for row in known if row["id"] in {example.name for _, example, _ in wanted}]
+    done = {row["id"] for row in known}
     bench: Bench | None = None
     with journal.open("a") as file:
         for _, example, source in wanted:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from img2prompt.jobs.loop.trip import Parts
@@ -39,8 +40,17 @@ def _predictor(options: argparse.Namespace) -> Predictor:
 def _upsampler(options: argparse.Namespace) -> Upsampler:
     from img2prompt.upsampler import BackEndSettings, UpsampleSettings, open_upsampler
 
+    settings = UpsampleSettings(target=_target_of(options.generator))
     run = BackEndSettings(device=options.device, batch_size=options.batch_size, endpoint=options.endpoint)
-    return open_upsampler(options.upsampler, UpsampleSettings(), run)
+    return open_upsampler(options.upsampler, settings, run)
+
+
+def _target_of(generator: str) -> str:
+    """The text encoder that reads a generator's prompts, where it is known; else CLIP."""
+    from img2prompt.upsampling.limits import TARGETS_OF_GENERATORS, TOKEN_COUNTERS
+
+    known = generator in TARGETS_OF_GENERATORS or generator in TOKEN_COUNTERS or Path(generator).is_dir()
+    return generator if known else "clip"
 
 
 def _generator(options: argparse.Namespace) -> Generator:
