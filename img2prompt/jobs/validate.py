@@ -84,21 +84,10 @@ def validate(options: argparse.Namespace) -> int:
     """
     from img2prompt.jobs.doctor import installation
     from img2prompt.jobs.loop.folder import RunFolder
-    from img2prompt.jobs.loop.judge import judge_pictures, metrics_of
+    from img2prompt.jobs.loop.judge import judge_pictures
     from img2prompt.jobs.validate_trip import Parts, TextTrip
 
-    judged = options.judge != "none"
-    if judged:
-        metrics_of(options.judge)  # refuses a judge that there is not, before any work
-    if unknown := [name for name in _metrics(options) if name not in METRICS]:
-        raise ConfigError(
-            f"--metrics {unknown[0]}: compares no picture with a prompt; choose from {', '.join(METRICS)}"
-        )
-    inputs = find_prompts(options)
-    inputs.wanted = inputs.wanted[: options.count]
-    if not inputs.wanted:
-        first = inputs.failed[0]
-        raise DataError(f"{first.source}: {first.error}; none of the prompts can be used")
+    inputs = _inputs(options)
     parts = Parts(
         partial(_upsampler, options),
         partial(_generator, options),
@@ -110,11 +99,29 @@ def validate(options: argparse.Namespace) -> int:
         trip.words()
         trip.pictures()
         trip.scores()
-        if judged:
+        if options.judge != "none":
             judge_pictures(run, trip.cases(), partial(_judge, options))
         summary = _finish(run, trip, options)
     _print(summary, options)
     return 1 if summary["failed"] or summary.get("judge", {}).get("failed") else 0
+
+
+def _inputs(options: argparse.Namespace) -> Inputs:
+    """The prompts, once all that a run needs has been looked at."""
+    from img2prompt.jobs.loop.judge import metrics_of
+
+    if options.judge != "none":
+        metrics_of(options.judge)  # refuses a judge that there is not
+    if unknown := [name for name in _metrics(options) if name not in METRICS]:
+        raise ConfigError(
+            f"--metrics {unknown[0]}: compares no picture with a prompt; choose from {', '.join(METRICS)}"
+        )
+    inputs = find_prompts(options)
+    inputs.wanted = inputs.wanted[: options.count]
+    if not inputs.wanted:
+        first = inputs.failed[0]
+        raise DataError(f"{first.source}: {first.error}; none of the prompts can be used")
+    return inputs
 
 
 def _settings(options: argparse.Namespace, inputs: Inputs) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def judge_section(run: Run) -> Section | None:
         columns = [Column("kind"), Column("the first of them"), Column("pictures", "number")]
         parts.append(table(columns, missing, caption="No verdict", sortable=False))
     failed = judge.get("failed") or 0
-    note = f"{judge.get('name', 'judge')}: how well pictures show what their prompt asks for." + (
-        f" {failed:,} pictures got no verdict." if failed else ""
-    )
+    asked = "true prompt, or the predicted one where it is not known" if run.has_originals else "base prompt"
+    note = f"{judge.get('name', 'judge')}, asked how well pictures show the {asked}."
+    note += f" {failed:,} pictures got no verdict." if failed else ""
     return Section("The judge", Markup("").join(parts), note) if parts else None

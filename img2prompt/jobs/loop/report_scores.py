@@ -208,6 +208,7 @@ def _range(ends: Any) -> str:
 
 
 def span_of(ends: Any, between: str = " to ") -> str:
+    """Both ends of an interval, written."""
     return between.join(written(end) for end in ends) if isinstance(ends, list | tuple) else "–"
 
 
