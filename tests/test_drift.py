@@ -95,11 +95,24 @@ def test_in_the_storybook_its_parser_decides(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "prompt", ["a cat without a hat", "a cat next to a dog", "a walrus", 'a cat and a book with "red" on it', ""]
+    "prompt",
+    [
+        "a cat without a hat",
+        "a cat next to a dog",
+        "a walrus",
+        "a red car on the street",
+        'a cat and a book with "red" on it',
+        "",
+    ],
 )
 def test_what_the_parser_cannot_read_goes_to_the_general_rules(prompt: str) -> None:
     assert not in_storybook(prompt)
     assert open_check("auto")([prompt], [prompt])[0].checker == "general"
+
+
+def test_a_colour_with_colored_behind_it_is_a_colour() -> None:
+    (drift,) = open_check("auto")(["A red colored car."], ["Digital art of a blue car on a beach."])
+    assert drift.checker == "storybook" and drift.lost == ("red car",)
 
 
 def test_a_table_of_checks_and_unknown_names() -> None:

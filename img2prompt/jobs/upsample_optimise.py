@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from img2prompt.errors import ConfigError
+from img2prompt.errors import ConfigError, OutputError
+from img2prompt.pairs.atomic import write_atomically
 
 if TYPE_CHECKING:
     from img2prompt.models.dspy_optimise import Optimised
@@ -32,7 +33,7 @@ def optimise(
     if options.optimise.suffix != ".json":
         raise ConfigError(f"{options.optimise}: the name of a program ends in .json")
     from img2prompt.models.dspy_optimise import optimise as search
-    from img2prompt.models.dspy_program import RichPrompt, load_program, open_model, save_program
+    from img2prompt.models.dspy_program import RichPrompt, load_program, open_model, program_text
     from img2prompt.upsampling.drift import open_check
     from img2prompt.upsampling.limits import open_counter
     from img2prompt.upsampling.merit import merit_by
@@ -46,9 +47,18 @@ def optimise(
     lm = open_model(model, run.endpoint, timeout_s=run.timeout_s, tries=run.tries)
     found = search(program, lm, prompts, counter.limit, seed=options.seed)
     about = {"chosen": found.chosen, "scores": found.scores, "compared_on": found.prompts, "seed": options.seed}
-    save_program(options.optimise, found.program, model, about | {"target": counter.name, "token_limit": counter.limit})
+    about |= {"target": counter.name, "token_limit": counter.limit}
+    _save(options.optimise, program_text(found.program, model, about))
     _report(found, options.optimise)
     return 0
+
+
+def _save(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text.encode())
+    except OSError as error:
+        raise OutputError(f"{path}: {error.strerror or error}; choose a place that can be written") from error
 
 
 def _report(found: Optimised, path: Path) -> None:

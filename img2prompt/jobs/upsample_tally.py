@@ -36,9 +36,9 @@ class UpsampleTally:
             return
         self.outcomes[row.outcome] += 1
         if row.outcome == "base":
-            reason = _reason(row.why or "no reason given")
+            reason, particulars = _reason(row.why or "no reason given")
             self._reasons[reason] += 1
-            self._example(reason, f"{name}: {row.why}" if reason != row.why else name)
+            self._example(reason, f"{name}: {particulars}" if particulars else name)
 
     def close(self) -> None:
         """Prints the counts, reasons and failures with their first examples."""
@@ -67,10 +67,12 @@ class UpsampleTally:
         return "; ".join(self._named[key]) + more
 
 
-def _reason(why: str) -> str:
-    """The kind of a reason: what it says before its particulars, without its numbers."""
+def _reason(why: str) -> tuple[str, str]:
+    """The kind of a reason, without its numbers, and its particulars."""
     last = re.sub(r"^none of \d+ answers? would do; the last: ", "", why)
-    return re.sub(r"\d+", "N", re.split(r"[:(]", last)[0]).strip()
+    kind, mark, rest = re.split(r"([:(])", f"{last}:", maxsplit=1)
+    rest = rest.removesuffix(")") if mark == "(" else rest
+    return re.sub(r"\d+", "N", kind).strip(), rest.strip()
 
 
 def _say(line: str) -> None:

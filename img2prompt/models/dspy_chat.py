@@ -32,7 +32,7 @@ class DspyChat:
     """Answers the requests of the template "fields" with a DSPy program; a `ChatBackend`.
 
     Args:
-        spec: a file of `save_program`, or the name of a model for a program as it comes.
+        spec: a file with a `program_text`, or the name of a model for a program as it comes.
         endpoint: address of the server; None: OPENAI_BASE_URL, or OpenAI itself.
         measure: chooses among the chains.
         concurrency: prompts at once.

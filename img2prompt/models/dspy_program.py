@@ -13,9 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from img2prompt.errors import ConfigError, ModelError, OutputError
+from img2prompt.errors import ConfigError, ModelError
 from img2prompt.extras import need
-from img2prompt.pairs.atomic import write_atomically
 
 dspy: Any = need("dspy", "dspy")
 
@@ -98,12 +97,8 @@ def open_model(model: str, endpoint: str | None, *, timeout_s: float = 120.0, tr
     )
 
 
-def save_program(path: Path, program: RichPrompt, model: str, about: dict[str, Any]) -> None:
-    """Writes a program as JSON: instructions, examples, the model's name; no key and no address.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
+def program_text(program: RichPrompt, model: str, about: dict[str, Any]) -> str:
+    """A program as JSON: instructions, examples, the model's name; no key and no address."""
     told = {
         "format": FORMAT,
         "model": model,
@@ -112,11 +107,7 @@ def save_program(path: Path, program: RichPrompt, model: str, about: dict[str, A
         "about": about,
         "state": program.dump_state(),
     }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(told, ensure_ascii=False, indent=1).encode())
-    except OSError as error:
-        raise OutputError(f"{path}: {error.strerror or error}; choose a place that can be written") from error
+    return json.dumps(told, ensure_ascii=False, indent=1) + "\n"
 
 
 def load_program(path: Path, measure: Measure) -> tuple[RichPrompt, str, str]:

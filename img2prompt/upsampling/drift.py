@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING
 from img2prompt.errors import ConfigError
 from img2prompt.metrics import cosines
 from img2prompt.pairs.storybook.drift import lost_facts, made_up
-from img2prompt.pairs.storybook.setting_phrases import SETTING_WORDS
+from img2prompt.pairs.storybook.parse import unread_words
+from img2prompt.pairs.storybook.setting_phrases import SETTING_WORDS, WEATHER_WORDS
+from img2prompt.pairs.storybook.style_phrases import MODIFIERS, STYLE_WORDS
+from img2prompt.pairs.words import FUNCTION_WORDS
 from img2prompt.results import Drift
 from img2prompt.upsampling.general import compare
 from img2prompt.upsampling.world import outside_storybook
@@ -82,15 +85,21 @@ def by_world(bases: Sequence[str], rewritten: Sequence[str]) -> list[Drift]:
 
 
 def in_storybook(prompt: str) -> bool:
-    """Whether the storybook's parser reads every fact of a prompt."""
-    return _BEYOND.search(_places().sub(" ", prompt.lower())) is None and outside_storybook(prompt) is None
+    """Whether the storybook's parser reads every fact of a prompt: each word that it passes over could be one."""
+    told = _scenery().sub(" ", prompt.lower())
+    if _BEYOND.search(told) or outside_storybook(prompt) is not None:
+        return False
+    return FUNCTION_WORDS.issuperset(unread_words(told))
 
 
 @cache
-def _places() -> re.Pattern[str]:
-    """The world's own settings, such as "among the stars"."""
-    phrases = {place for words in SETTING_WORDS.values() for place in words.places}
-    return re.compile("|".join(sorted(map(re.escape, phrases), key=len, reverse=True)))
+def _scenery() -> re.Pattern[str]:
+    """The world's own phrases around its objects, such as "among the stars" and "watercolor painting of"."""
+    phrases = {place for words in SETTING_WORDS.values() for place in words.places} | set(MODIFIERS)
+    phrases |= {text for words in STYLE_WORDS.values() for text in (*words.of, *words.after)}
+    phrases |= {text for texts in WEATHER_WORDS.values() for text in texts if text}
+    longest_first = sorted(map(re.escape, phrases), key=len, reverse=True)
+    return re.compile(rf"\b(?:{'|'.join(longest_first)})\b")
 
 
 def _by_model(parts: CheckParts) -> Check:

@@ -192,6 +192,8 @@ def _lexicon() -> dict[tuple[str, ...], Meaning]:
     ):
         for name in names or synonyms:
             phrases |= {phrase: Meaning(role, name) for phrase in (*([name] if names else []), *synonyms.get(name, ()))}
+    colours = {phrase: meaning for phrase, meaning in phrases.items() if meaning.role == "colour"}
+    phrases |= {f"{phrase} {word}": colours[phrase] for phrase in colours for word in ("colored", "coloured")}
     phrases |= {phrase: Meaning("count", count) for count, words in _COUNTS.items() for phrase in words}
     phrases |= {phrase: Meaning(role) for role, words in _PLAIN.items() for phrase in words}
     # Hyphens are spaces to the reader: "cut-out", "low-poly", "ice-cream".

@@ -83,22 +83,32 @@ def _canonical(subject: str, relation: str, other: str) -> tuple[str, str, str]:
     return other, RELATIONS[relation], subject
 
 
+def unread_words(prompt: str) -> list[str]:
+    """The words that `parse` passes over."""
+    return [token for token, meaning in _phrases(prompt) if meaning is _UNKNOWN and token.isalnum()]
+
+
 def _meanings(prompt: str) -> Iterator[Meaning]:
     """The meanings of the known phrases, longest first; sentence ends, breaks and unknown words in between."""
+    yield from (meaning for _, meaning in _phrases(prompt))
+    yield Meaning("end")
+
+
+def _phrases(prompt: str) -> Iterator[tuple[str, Meaning]]:
+    """Each phrase or token with its meaning."""
     tokens = _TOKEN.findall(prompt.lower())
     i = 0
     while i < len(tokens):
         for length in range(min(LONGEST.get(tokens[i], 0), len(tokens) - i), 0, -1):
             meaning = LEXICON.get(tuple(tokens[i : i + length]))
             if meaning is not None:
-                yield meaning
+                yield " ".join(tokens[i : i + length]), meaning
                 i += length
                 break
         else:
             token = tokens[i]
-            yield Meaning("end") if token in _SENTENCE_ENDS else _BREAK if token == "\n" else _UNKNOWN
+            yield token, Meaning("end") if token in _SENTENCE_ENDS else _BREAK if token == "\n" else _UNKNOWN
             i += 1
-    yield Meaning("end")
 
 
 @dataclass(slots=True)
