@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -185,6 +186,21 @@ def test_nothing_and_pairs_that_do_not_match(comparer: Comparer) -> None:
         comparer.images(scenes(2), scenes(1))
     assert np.isnan(comparer.prompts(["a", "b"], ["c", "d"])).tolist() == [True, True]  # the row was not asked for
     assert comparer.sets(scenes(2), scenes(2)) == {}
+
+
+def test_clip_score_by_hand() -> None:
+    class Towers:
+        name = "by hand"
+
+        def features_many(self, images: Sequence[Image.Image]) -> np.ndarray:
+            return np.array([[1, 0]] * len(images), np.float32)
+
+        def embed_many(self, texts: Sequence[str]) -> np.ndarray:
+            return np.array([{"same": [1, 0], "near": [3, 4], "against": [-1, 0]}[text] for text in texts], np.float32)
+
+    means: Any = SimpleNamespace(clip_pictures=Towers(), clip_texts=Towers())
+    found = MEASURES["clip_score"](means).compute(scenes(1) * 4, ["same", "near", "against", "near"])
+    assert found == pytest.approx([2.5, 1.5, 0, 1.5])  # 2.5 times the cosine, and nothing below 0
 
 
 def test_prompts_by_their_sentences() -> None:
