@@ -38,6 +38,8 @@ LOSSES = [  # base, rewritten, what is found
     ("a red car and a blue boat", "A blue car and a red boat.", "red car"),
     ("a dog left of a cat", "A dog sits to the right of a cat.", "dog left of cat"),
     ("a kite above a tree", "A kite hangs below a tree.", "kite above tree"),
+    ("a kite above a tree", "A kite and a tree in a park.", "kite above tree"),
+    ("a dog and a cat", "A dog on a rug, without a cat.", "cat"),
     ("a bird on a branch", "A bird hides under a branch.", "bird on branch"),
     ("a cat behind a box", "A cat sits in front of a box.", "cat behind box"),
     ("a street without cars", "A quiet street at dawn.", "no car"),
@@ -58,6 +60,7 @@ KEPT = [
     ("a dozen eggs", "Twelve eggs in a box."),
     ("a street, no people", "A street without a person in sight."),
     ("a sign that says 'Stay out'", "A sign that says “Stay out” on a door."),
+    ("a fox in a meadow of flowers", "A fox in a flower meadow at dusk."),
     ("", "Anything at all."),
 ]
 

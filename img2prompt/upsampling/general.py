@@ -73,9 +73,10 @@ def _miscounted(thing: Phrase, truth: Reading, phrases: list[Phrase]) -> Iterato
     if len(told) > 1:  # "a red cup and a blue cup": each is one of them
         return
     numbers = [p.count for p in phrases if p.count is not None]
-    singles = sum(p.article or p.count == 1 for p in phrases)
     one = thing.article or thing.count == 1
     many = thing.head.plural and thing.head.key not in BOTH_NUMBERS and thing.count is None
+    # In "a flower meadow" the article is not the flower's.
+    singles = sum(p.article or p.count == 1 for p in phrases if not many or p.head.key in senses(thing.head.key))
     name = _called(thing)
     if thing.count is not None and thing.count > 1:
         sums = thing.count == sum(p.count or 1 for p in phrases if p.article or p.count)
@@ -83,7 +84,7 @@ def _miscounted(thing: Phrase, truth: Reading, phrases: list[Phrase]) -> Iterato
             yield f"{thing.count} {name}" + (f", said to be {max(numbers)}" if numbers else "")
     elif one and phrases and not singles and not any(_may_be_one(p) for p in phrases):
         yield f"1 {name}, said to be {max(numbers)}" if numbers else f"1 {name}, said to be several"
-    elif many and phrases and singles and not any(p.head.plural or (p.count or 1) > 1 or p.vague for p in phrases):
+    elif many and singles and not any(p.head.plural or (p.count or 1) > 1 or p.vague for p in phrases):
         yield f"several {name}, said to be 1"
 
 

@@ -86,14 +86,13 @@ def _without_asked(asked: str, terms: Iterable[str]) -> Negative:
 
 
 def _wanted_words(prompt: str) -> frozenset[str]:
-    """Every word that the prompt affirms, with those of the same sense; what it denies itself is not among them."""
+    """Every word that the prompt affirms, with shades of its colours; what it denies itself is not among them."""
     reading = read(prompt)
     keys = {word.key for place, word in enumerate(reading.words) if place not in reading.denied}
     keys |= {word for quote in reading.quotes for word in _words(quote)}
     keys |= {part for key in keys for part in key.split("-")}
-    same = {sense for key in keys for sense in senses(key)}
     shades = {shade for key in keys for shade in SHADES.get(key, ())}
-    return frozenset(keys | same | shades) - _SMALL
+    return frozenset(keys | shades) - _SMALL
 
 
 def _words(term: str) -> frozenset[str]:
