@@ -54,9 +54,9 @@ def remarks(summary: Row) -> list[str]:
         lines.append(f"no verdict: {one['count']} {one['kind']}: {one['error']}")
     failed: Sequence[Row] = summary["failed"]
     for kind, count in Counter(row["kind"] for row in failed).most_common():
-        named = [f"{row['source']}: {row['error']}" for row in failed if row["kind"] == kind][:SHOWN]
+        first = [f"{row['source']}: {row['error']}" for row in failed if row["kind"] == kind][:SHOWN]
         more = f"; and {count - SHOWN} more" if count > SHOWN else ""
-        lines.append(f"failed: {count} {kind}: {'; '.join(named)}{more}")
+        lines.append(f"failed: {count} {kind}: {'; '.join(first)}{more}")
     return lines
 
 
