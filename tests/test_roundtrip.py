@@ -81,6 +81,15 @@ def summary_of(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "summary.json").read_text()))
 
 
+def rounded(value: Any) -> Any:
+    """The same with five decimals."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    return round(value, 5) if isinstance(value, float) else value
+
+
 def test_a_run_holds_pictures_scores_and_a_report(finished: Path) -> None:
     rows, summary = rows_of(finished), summary_of(finished)
     assert [row["id"] for row in rows] == ["0001-scene-0", "0002-scene-1", "0003-scene-2"]
@@ -204,7 +213,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_results(table: Path, tmp_pa
     assert done.returncode == 0, done.stderr
     assert summary_of(killed) == summary_of(whole)
     assert summary_of(whole)["metrics"]["ssim"]["kinds"]["true"]["n"] == 2
-    assert (killed / "results.jsonl").read_bytes() == (whole / "results.jsonl").read_bytes()
+    assert rounded(rows_of(killed)) == rounded(rows_of(whole))  # confidences come from batches of other sizes
     names = [sorted(str(path.relative_to(run)) for path in run.rglob("*")) for run in (whole, killed)]
     assert names[0] == names[1]
 

@@ -178,6 +178,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=2, help="of the final pictures")
     parser.add_argument("--size", type=int, default=128)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="after which no scene is begun")
+    parser.add_argument("--finish", action="store_true", help="score no more scenes; write the result of what is done")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     journal, started = options.output.with_name(options.output.name + ".rows.jsonl"), time.monotonic()
@@ -188,7 +189,7 @@ def main() -> int:
     bench: Bench | None = None
     with journal.open("a") as file:
         for _, example, source in wanted:
-            if example.name in done:
+            if example.name in done or options.finish:
                 continue
             if time.monotonic() - started > options.seconds:
                 print(f"{len(known)} of {len(wanted)} scenes; run it again", file=sys.stderr)
@@ -197,7 +198,9 @@ def main() -> int:
             known.append(bench.row(example, source))
             file.write(json.dumps(known[-1], ensure_ascii=False) + "\n")
             file.flush()
-    settings = {name: value for name, value in vars(options).items() if name not in ("output", "seconds", "pairs")}
+    settings = {
+        name: value for name, value in vars(options).items() if name not in ("output", "seconds", "pairs", "finish")
+    }
     named = {
         Path(path).name: [row for row in known if row["id"].startswith(f"{Path(path).name}/")] for path in options.pairs
     }
@@ -208,7 +211,8 @@ def main() -> int:
     }
     result["sets"] = {name: summarise(rows) for name, rows in {**named, "all": known}.items()}
     write_atomically(options.output, (json.dumps(result, indent=1, ensure_ascii=False) + "\n").encode())
-    journal.unlink()
+    if len(known) == len(wanted):
+        journal.unlink()
     return 0
 
 
