@@ -31,7 +31,9 @@ from img2prompt.models.diffusion import DiffusionGenerator, PictureSettings, Run
 from img2prompt.models.text2image_making import TextToImage, load_text_to_image, new_networks, save_pipeline
 from img2prompt.models.tokenizer import train_tokenizer
 from img2prompt.results import Generated
-from img2prompt.training import text2image
+from img2prompt.training.grounding import Grounding
+from img2prompt.training.text2image import TextToImageSettings, TextToImageTraining
+from img2prompt.training.text2image_networks import Networks, predict_pictures
 from img2prompt.training.text2image_noise import Noise, draw, noised, weights
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -181,13 +183,13 @@ def test_prompts_of_one_image_start_from_one_noise(folder: Path) -> None:
 
 def test_the_prompt_matters_where_it_is_not_dropped(folder: Path) -> None:
     made = load_text_to_image(folder)
-    networks = text2image.Networks(made.transformer, made.text_encoder)
+    networks = Networks(made.transformer, made.text_encoder)
     tokens = torch.tensor([[1, 90, 91, 2, 0], [1, 90, 92, 2, 0], [1, 2, 0, 0, 0]])
     pictures_, times = torch.randn(1, 3, 32, 32).expand(3, -1, -1, -1), torch.full((3,), 0.7)
-    seen = text2image.predict_pictures(networks, pictures_, times, tokens, tokens != 0)
+    seen = predict_pictures(networks, pictures_, times, tokens, tokens != 0)
     assert (seen[0] - seen[1]).abs().mean() > 1e-4 and (seen[0] - seen[2]).abs().mean() > 1e-4
     padded = torch.nn.functional.pad(tokens, (0, 9))
-    again = text2image.predict_pictures(networks, pictures_, times, padded, padded != 0)
+    again = predict_pictures(networks, pictures_, times, padded, padded != 0)
     torch.testing.assert_close(again, seen, atol=1e-4, rtol=1e-4)
 
 
@@ -238,6 +240,28 @@ def test_a_run_leaves_models_that_draw_and_sheets(
     assert "a prefix would be no part of the prompts" in capsys.readouterr().err
 
 
+def test_known_scenes_teach_objects_first(data: Path, tmp_path: Path) -> None:
+    """What covers a patch can be read from the middle of the transformer, and nothing of that is saved."""
+    heads = {"foreground": 4.0, "grounding": {"kinds": 1.0, "colours": 0.3, "centres": 0.3}}
+    command = recipe(tmp_path, data, max_steps=60, val_check_interval=60)
+    arguments = [f"--model.{name}={value}" for name, value in heads.items()]
+    assert main([*command, *arguments, "--data.source.limit=8", "--model.optimiser.lr=1e-2"]) == 0
+    kinds = [float(value) for value in logged(tmp_path / "run", "train/kinds").values()]
+    assert kinds[-1] < 0.5 * kinds[0]
+    assert set(logged(tmp_path / "run", "val/centres")) == {59}
+    saved = load_file(tmp_path / "run/last/transformer/diffusion_pytorch_model.safetensors")
+    assert not [name for name in saved if "head" in name and "heads" not in name]
+    assert load_text_to_image(tmp_path / "run" / "last").image_px == 32
+
+
+def test_the_foreground_counts_more(data: Path, tmp_path: Path) -> None:
+    assert main(recipe(tmp_path / "a", data, max_steps=1)) == 0
+    assert main([*recipe(tmp_path / "b", data, max_steps=1), "--model.foreground=3"]) == 0
+    plain, heavy = (logged(tmp_path / name / "run", "train/loss")[0] for name in "ab")
+    same = [logged(tmp_path / name / "run", "train/error")[0] for name in "ab"]
+    assert plain != heavy and same[0] == same[1]
+
+
 def test_configurations_that_do_not_hold_together(folder: Path, tmp_path: Path) -> None:
     tokenizer = train_tokenizer(PROMPTS, 300)
     with pytest.raises(ConfigError, match="divisible"):
@@ -245,7 +269,9 @@ def test_configurations_that_do_not_hold_together(folder: Path, tmp_path: Path) 
     with pytest.raises(ConfigError, match="hiden_size"):
         new_networks({**TRANSFORMER, "hiden_size": 3}, TEXT_ENCODER, tokenizer, 0)
     with pytest.raises(ConfigError, match="give either source"):
-        text2image.TextToImageTraining(text2image.TextToImageSettings())
+        TextToImageTraining(TextToImageSettings())
+    with pytest.raises(ConfigError, match=r"kinds, colours and centres are possible here"):
+        TextToImageTraining(TextToImageSettings(source=folder), grounding=Grounding(facts=1.0))
     from tiny_diffusion import save_sd
 
     with pytest.raises(ModelError, match=r"a StableDiffusionPipeline; .*PRXPixelPipeline"):

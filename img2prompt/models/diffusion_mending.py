@@ -26,7 +26,8 @@ def usual_call(pipeline: DiffusionPipeline) -> dict[str, Any]:
 
 def _one_time_a_picture(pipeline: Any) -> RemovableHandle:
     """With guidance, diffusers 0.42 gives PRX two times for 2 B pictures, which only fits B = 1."""
-    return pipeline.transformer.register_forward_pre_hook(_spread_times, with_kwargs=True)
+    transformer: nn.Module = pipeline.transformer
+    return transformer.register_forward_pre_hook(_spread_times, with_kwargs=True)
 
 
 def _spread_times(

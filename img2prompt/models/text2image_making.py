@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +44,8 @@ class TextToImage:
         shift: of the sampler's time steps, as `FlowMatchEulerDiscreteScheduler` means it.
     """
 
-    transformer: nn.Module
-    text_encoder: nn.Module
+    transformer: Any
+    text_encoder: Any
     tokenizer: Tokenizer
     image_px: int
     max_tokens: int
@@ -135,15 +135,10 @@ def save_pipeline(model: TextToImage, folder: Path, dtype: torch.dtype = torch.f
         OutputError: it cannot be written.
     """
     with quiet():
-        networks = [deepcopy(part).to("cpu", dtype) for part in (model.transformer, model.text_encoder)]
-    parts = TextToImage(
-        *networks,
-        model.tokenizer,
-        model.image_px,
-        model.max_tokens,
-        model.noise_scale,
-        model.shift,
-    )
+        transformer, text_encoder = (
+            deepcopy(part).to("cpu", dtype) for part in (model.transformer, model.text_encoder)
+        )
+    parts = replace(model, transformer=transformer, text_encoder=text_encoder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=folder.parent) as scratch:

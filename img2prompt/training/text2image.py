@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,11 @@ from img2prompt.models.text2image_making import TextToImage, load_text_to_image,
 from img2prompt.models.tokenizer import OwnTokenizer, own_tokenizer
 from img2prompt.training import optim
 from img2prompt.training.data import CaptionPairs
+from img2prompt.training.forward import Seen
+from img2prompt.training.grounding import Grounding, Heads
 from img2prompt.training.module import Training
 from img2prompt.training.pair_set import Batch
+from img2prompt.training.text2image_networks import Networks, middle_of, places, predict_pictures
 from img2prompt.training.text2image_noise import Noise, draw, noised, weights
 from img2prompt.training.text2image_sheet import Sheet, write_sheet
 
@@ -50,38 +53,20 @@ class TextToImageSettings:
     seed: int = 42
 
 
-class Networks(nn.Module):
-    """The text encoder and the transformer, as one model that trains."""
-
-    def __init__(self, transformer: nn.Module, text_encoder: nn.Module) -> None:
-        super().__init__()
-        self.transformer, self.text_encoder = transformer, text_encoder
-
-
-def predict_pictures(networks: Networks, pictures: Tensor, times: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-    """The clean pictures (B,3,H,W) that the transformer sees in noised ones.
-
-    Args:
-        networks: what predicts.
-        pictures: noised, (B,3,H,W).
-        times: (B,) in 0..1, 1 for noise alone.
-        tokens: of the prompts, (B,T).
-        mask: (B,T) bool, False for padding.
-    """
-    words = networks.text_encoder(input_ids=tokens, attention_mask=mask).last_hidden_state  # (B,T,D)
-    arguments = {"encoder_hidden_states": words, "attention_mask": mask, "return_dict": False}
-    seen: Tensor = networks.transformer(hidden_states=pictures, timestep=times, **arguments)[0]
-    return seen
-
-
 class TextToImageTraining(Training):
     """Trains a `PRXPixelPipeline`: its transformer predicts the clean picture, its T5 encoder learns with it.
+
+    Where the data knows its scenes, two things turn a short run's attention from backgrounds, which are most of a
+    picture, to objects: `foreground`, and heads on the middle of the transformer that tell what covers each patch, as
+    they do for the captioner's tower.
 
     Args:
         model: what is trained.
         noise: times, noise and weights.
         optimiser: how the weights move.
         sheet: the sample pictures of each validation.
+        foreground: what the error of a patch counts that an object covers, next to 1 elsewhere.
+        grounding: weights of the heads' losses, next to a diffusion loss that comes down to some hundredths.
     """
 
     def __init__(
@@ -90,8 +75,14 @@ class TextToImageTraining(Training):
         noise: Noise = Noise(),  # noqa: B008 - frozen
         optimiser: optim.Optimiser = optim.Optimiser(),  # noqa: B008
         sheet: Sheet = Sheet(),  # noqa: B008
+        foreground: float = 1.0,
+        grounding: Grounding = Grounding(),  # noqa: B008
     ) -> None:
         super().__init__()
+        if grounding.window or grounding.facts or grounding.counts or (grounding.on and model.compile):
+            raise ConfigError("model.grounding: kinds, colours and centres are possible here, without model.compile")
+        self.foreground, self.grounding = foreground, grounding
+        self.heads: Heads | None = None
         if (model.source is None) == (not model.transformer):
             raise ConfigError("model.model: give either source (a model to go on from) or transformer (a new one)")
         self.settings, self.noise, self.optimiser, self.sheet = model, noise, optimiser, sheet
@@ -111,7 +102,12 @@ class TextToImageTraining(Training):
             )
         self.networks = Networks(self.made.transformer, self.made.text_encoder).train()
         self.tokenizer: OwnTokenizer = own_tokenizer(self.made.tokenizer)
-        data.prepare(self.tokenizer, self.made.max_tokens, self.made.image_px, 0)
+        grid = self.made.image_px // self.made.transformer.config.patch_size
+        known = self.foreground != 1 or self.grounding.on
+        data.prepare(self.tokenizer, self.made.max_tokens, self.made.image_px, grid if known else 0)
+        if self.grounding.on:
+            width = self.made.transformer.config.hidden_size
+            self.heads = Heads(width, width)
         self._predict = torch.compile(predict_pictures) if self.settings.compile else predict_pictures
 
     def _make(self, data: CaptionPairs) -> TextToImage:
@@ -132,15 +128,19 @@ class TextToImageTraining(Training):
         Raises:
             TrainingError: it is not finite.
         """
-        loss, error = self.losses(batch, seed=batch.number)
-        self.check(loss, {"loss": loss}, batch.number)
+        losses = self.losses(batch, seed=batch.number)
+        total, scale = losses["loss"], self.grounding.scale(self.global_step / max(1, self.trainer.max_steps))
+        for name in [name for name in losses if name not in ("loss", "error")]:
+            total = total + losses[name] * (getattr(self.grounding, name) * scale)
+        self.check(total, losses, batch.number)
         if self.logs_now:
-            self.log_dict({"train/loss": loss.detach(), "train/error": error, "train/batch": float(batch.number)})
+            self.log_dict({f"train/{name}": value.detach() for name, value in losses.items()})
+            self.log("train/batch", float(batch.number))
         self.trainer.datamodule.next_batch = batch.number + 1  # type: ignore[attr-defined]
-        return loss
+        return total
 
-    def losses(self, batch: Batch, seed: int) -> tuple[Tensor, Tensor]:
-        """The weighted loss, and the mean squared error without weights, of pictures in -1..1."""
+    def losses(self, batch: Batch, seed: int) -> dict[str, Tensor]:
+        """Of pictures in -1..1 the weighted loss, the mean squared error without weights, and what the heads say."""
         clean = batch.images.contiguous().to(self.dtype) / 127.5 - 1  # (B,3,H,W)
         # What a batch draws depends on its number alone, so that a resumed run draws it again.
         drawn = draw(self.noise, tuple(clean.shape), seed=self.settings.seed * 1_000_003 + seed)
@@ -150,9 +150,21 @@ class TextToImageTraining(Training):
         mask = tokens != self.tokenizer.pad_id  # (B,T)
         # Compiling once more, without gradients, would take longer than validation does.
         predict = self._predict if torch.is_grad_enabled() else predict_pictures
-        seen = predict(self.networks, noised(clean, times, noise), times, tokens, mask)
-        errors = F.mse_loss(seen, clean, reduction="none").mean(dim=(1, 2, 3))  # (B,)
-        return (errors * weights(self.noise, times)).mean(), errors.detach().mean()
+        with self._tapped() as middle:
+            seen = predict(self.networks, noised(clean, times, noise), times, tokens, mask)
+        errors = F.mse_loss(seen, clean, reduction="none").mean(dim=1)  # (B,H,W)
+        losses = {"error": errors.detach().mean()}
+        patches = F.avg_pool2d(errors, self.made.transformer.config.patch_size).flatten(1)  # (B,P)
+        if self.foreground != 1 and batch.targets is not None:
+            counts = 1 + (self.foreground - 1) * (batch.targets.kinds > 0)  # (B,P)
+            patches = patches * counts / counts.mean(dim=1, keepdim=True)
+        losses["loss"] = (patches.mean(dim=1) * weights(self.noise, times)).mean()
+        if self.heads is not None and batch.targets is not None:
+            losses |= self.heads.losses(Seen(middle[0], middle[0]), batch.targets, self.grounding)
+        return losses
+
+    def _tapped(self) -> AbstractContextManager[list[Tensor]]:
+        return nullcontext([]) if self.heads is None else middle_of(self.made.transformer)
 
     def _padded(self, batch: Batch) -> Tensor:
         if not self.settings.compile:
@@ -168,9 +180,9 @@ class TextToImageTraining(Training):
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """Logs the loss of one batch, under noise that is the same in every validation."""
-        loss, error = self.losses(batch, seed=-1 - index)
-        count = len(batch.rows)
-        self.log_dict({"val/loss": loss, "val/error": error, f"val/loss_{batch.manner}": loss}, batch_size=count)
+        losses, count = self.losses(batch, seed=-1 - index), len(batch.rows)
+        self.log_dict({f"val/{name}": value for name, value in losses.items()}, batch_size=count)
+        self.log(f"val/loss_{batch.manner}", losses["loss"], batch_size=count)
 
     def on_validation_epoch_end(self) -> None:
         """Writes a sheet of sample pictures."""
@@ -189,7 +201,9 @@ class TextToImageTraining(Training):
 
     def configure_optimizers(self) -> Any:
         """AdamW (and Muon on the transformer blocks' matrices) with its schedule."""
-        groups = optim.parameter_groups(self.optimiser, self.networks, _places(self.networks))
+        groups = optim.parameter_groups(self.optimiser, self.networks, places(self.networks))
+        if self.heads is not None:
+            groups += optim.head_groups(self.optimiser, self.heads)
         factors = [lambda step: optim.factor(self.optimiser, step, self.trainer.max_steps)] * len(groups)
         return optim.assembled(self.optimiser, groups, factors, self.fused)
 
@@ -197,23 +211,3 @@ class TextToImageTraining(Training):
         """Writes a folder that `DiffusionPipeline.from_pretrained` reads."""
         if self.trainer.is_global_zero:
             save_pipeline(self.made, folder)
-
-
-_BLOCK = re.compile(r"^transformer\.blocks\.(\d+)\.")
-
-
-def _places(networks: nn.Module) -> dict[str, optim.Place]:
-    """Where the parameters lie; the modulation of a block moves by AdamW, as the text encoder does.
-
-    Modulations start at 0 so that every block starts as the identity, which steps of equal size in all directions undo.
-    """
-    names = [name for name, _ in networks.named_parameters()]
-    found = {name: int(block[1]) for name in names if (block := _BLOCK.match(name))}
-    top = max(found.values(), default=-1) + 1
-    last = ("transformer.final_layer",)
-    return {
-        name: optim.Place(top - found[name], ".modulation." not in name)
-        if name in found
-        else optim.Place(0 if name.startswith(last) else top + 1, False)
-        for name in names
-    }
