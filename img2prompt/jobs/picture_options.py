@@ -37,17 +37,19 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 def picture_settings(options: argparse.Namespace) -> PictureSettings:
     """As the options say."""
-    from img2prompt.upsampling.negative import negative_for
-
     width, height = options.size or (None, None)
-    stock = (options.negative_prompt or "").strip().lower() == "stock"
+    negative = options.negative_prompt
+    if negative is not None and negative.strip().lower() == "stock":
+        from img2prompt.upsampling.negative import negative_for
+
+        negative = negative_for("", "stock").text
     return PictureSettings(
         width_px=width,
         height_px=height,
         steps=options.steps,
         guidance_scale=options.guidance,
         scheduler=options.scheduler,
-        negative_prompt=negative_for("", "stock").text if stock else options.negative_prompt,
+        negative_prompt=negative,
         safety_checker=not options.no_safety_checker,
     )
 
