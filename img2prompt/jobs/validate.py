@@ -137,10 +137,12 @@ def _settings(options: argparse.Namespace, inputs: Inputs) -> dict[str, Any]:
 
 
 def _upsampler(options: argparse.Namespace) -> Upsampler:
+    from img2prompt.jobs.loop.opening import target_of
     from img2prompt.upsampler import BackEndSettings, UpsampleSettings, open_upsampler
 
+    settings = UpsampleSettings(template=options.template, target=target_of(options.generator))
     run = BackEndSettings(device=options.device, batch_size=options.batch_size, endpoint=options.endpoint)
-    return open_upsampler(options.upsampler, UpsampleSettings(template=options.template), run)
+    return open_upsampler(options.upsampler, settings, run)
 
 
 def _generator(options: argparse.Namespace) -> Generator:

@@ -40,12 +40,12 @@ def _predictor(options: argparse.Namespace) -> Predictor:
 def _upsampler(options: argparse.Namespace) -> Upsampler:
     from img2prompt.upsampler import BackEndSettings, UpsampleSettings, open_upsampler
 
-    settings = UpsampleSettings(target=_target_of(options.generator))
+    settings = UpsampleSettings(target=target_of(options.generator))
     run = BackEndSettings(device=options.device, batch_size=options.batch_size, endpoint=options.endpoint)
     return open_upsampler(options.upsampler, settings, run)
 
 
-def _target_of(generator: str) -> str:
+def target_of(generator: str) -> str:
     """The text encoder that reads a generator's prompts, where it is known; else CLIP."""
     from img2prompt.upsampling.limits import TARGETS_OF_GENERATORS, TOKEN_COUNTERS
 
