@@ -2,8 +2,12 @@
 
 Analysis by synthesis: a candidate is believed for what it regenerates. The pictures of this search start from seeds of
 their own, so that the final scores, which use the run's seeds, tell nothing that the search has already seen. What is
-maximised is the mean of a metric over the seeds of the search plus WEIGHT times the score that ranked the candidate:
-scripts/bench/refine.py shows that the pictures alone choose worse than the ranking does.
+maximised is the mean of a metric over the seeds of the search plus WEIGHT times the score that ranked the candidate.
+
+Measured by scripts/bench/refine.py on 301 held-out storybook scenes, 12 candidates, 63 prompts changed: facts right
+95.3 -> 96.0 % (p 0.002), object F1 0.958 -> 0.965 (p 0.02), cosine to the true prompt 0.955 -> 0.958 (p 0.01), regressor
+cosine of pictures from other seeds 0.974 -> 0.980 (p < 0.001); SSIM no different. The pictures alone, without the
+ranking, choose no better than it (p 0.9), and no edit was taken: that generator draws all it reads.
 """
 
 from __future__ import annotations
