@@ -93,8 +93,9 @@ def compare(run: RunFolder, cases: Sequence[Case], open_it: Callable[[], Compare
         # A picture that failed for want of memory may be there in the next run.
         scores: Scores = known["scores"] if known.get("of") == pictures.files else {}
         if not wanted <= set(scores):
-            with span("compare", image=case.id, reference=case.reference):
+            with span("compare", image=case.id, reference=case.reference) as step:
                 scores = {**scores, **pictures.scores(comparer)}
+                step.set(**{f"{metric}.{kind}": some for metric, row in scores.items() for kind, some in row.items()})
             run.put("score", case.id, {"of": pictures.files, "scores": scores})
     _compare_sets(run, cases, comparer)
     return dict(comparer.skipped)
