@@ -192,7 +192,7 @@ def child(moment, words):
     os._exit(main(words))
 
 whole, killed, *words = sys.argv[1:]
-for folder_of_run, moments in ((whole, [0]), (killed, [1, 2, 6, 13, 0])):
+for folder_of_run, moments in ((whole, [0]), (killed, [1, 6, 13, 0])):
     for moment in moments:
         pid = os.fork()
         if pid == 0:

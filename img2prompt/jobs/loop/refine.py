@@ -5,8 +5,8 @@ their own, so that the final scores, which use the run's seeds, tell nothing tha
 maximised is the mean of a metric over the seeds of the search plus WEIGHT times the score that ranked the candidate.
 
 Measured by scripts/bench/refine.py on 301 held-out storybook scenes, 12 candidates, 63 prompts changed: facts right
-95.3 -> 96.0 % (p 0.002), object F1 0.958 -> 0.965 (p 0.02), cosine to the true prompt 0.955 -> 0.958 (p 0.01), regressor
-cosine of pictures from other seeds 0.974 -> 0.980 (p < 0.001); SSIM no different. The pictures alone, without the
+95.3 -> 96.0 % (p 0.002), object F1 0.958 -> 0.965 (p 0.02), cosine to the true prompt 0.955 -> 0.958 (p 0.01), that
+metric on pictures of other seeds 0.974 -> 0.980 (p < 0.001); SSIM no different. The pictures alone, without the
 ranking, choose no better than it (p 0.9), and no edit was taken: that generator draws all it reads.
 """
 
