@@ -38,9 +38,7 @@ def need(module: str, extra: str) -> ModuleType:
 
 def missing() -> dict[str, tuple[str, ...]]:
     """Extras of which a module is not installed, with those modules; imports nothing."""
-    absent = {
-        extra: tuple(module for module in modules if not _installed(module)) for extra, modules in EXTRAS.items()
-    }
+    absent = {extra: tuple(module for module in modules if not _installed(module)) for extra, modules in EXTRAS.items()}
     return {extra: modules for extra, modules in absent.items() if modules}
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 (a pair stands on two lines, however long its texts are)
 """Short prompts with rich ones that keep every fact, written by hand for scripts/bench/drift.py.
 
 They were written before the rules of the general check were run on any of them. No line comes from a benchmark.
