@@ -274,11 +274,15 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
 
 def test_memory_does_not_grow_with_the_members_of_a_tar(tmp_path: Path) -> None:
     tar = write_tar(tmp_path / "t.tar", {f"{n:06d}.{kind}": b"x" for n in range(4000) for kind in ("jpg", "txt")})
-    peaks = []
-    for count in (100, 4000):
+
+    def peak(count: int) -> int:
         tracemalloc.start()
         rows = stream_rows(tar, skips=Skips())
         assert sum(1 for _ in islice(rows, count)) == count
-        peaks.append(tracemalloc.get_traced_memory()[1])
+        found = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-    assert peaks[1] < peaks[0] + 1_000_000  # tarfile would keep more than a kilobyte of each member
+        return found
+
+    # tarfile would keep more than a kilobyte of each member. Threads that earlier tests left may allocate meanwhile:
+    # what grows by itself grows twice.
+    assert min(peak(4000), peak(4000)) < peak(100) + 1_000_000

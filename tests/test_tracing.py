@@ -211,9 +211,10 @@ def test_a_collector_that_is_down_costs_one_line() -> None:
     start = time.perf_counter()
     done = child(STEPS, OTEL_EXPORTER_OTLP_ENDPOINT="http://someone:secret@127.0.0.1:9", OTEL_EXPORTER_OTLP_TIMEOUT="1")
     assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (0, "caught\n", 1)
-    assert "traces do not reach http://127.0.0.1:9" in done.stderr and "Connection refused" in done.stderr
+    # Why it does not: refused, or, where the machine is busy, no time left to try.
+    assert "traces do not reach http://127.0.0.1:9, and the work goes on without them" in done.stderr
     assert "secret" not in done.stderr
-    assert time.perf_counter() - start < 15
+    assert time.perf_counter() - start < 40
 
 
 def test_a_collector_that_never_answers_is_left(receiver: Receiver) -> None:
@@ -224,7 +225,7 @@ def test_a_collector_that_never_answers_is_left(receiver: Receiver) -> None:
     assert (done.returncode, len(done.stderr.splitlines())) == (0, 1)
     assert "timeout" in done.stderr
     assert 1 <= len(receiver.requests) <= 2  # of four batches: the others are not tried at the end
-    assert time.perf_counter() - start < 15
+    assert time.perf_counter() - start < 40
 
 
 def test_a_collector_that_refuses_is_named(receiver: Receiver) -> None:
@@ -238,6 +239,7 @@ def test_ctrl_c_sends_what_there_is(receiver: Receiver) -> None:
     code = """
 import os, signal
 from img2prompt.tracing import span
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs are born deaf to it
 with span("roundtrip"):
     with span("predict", source="a.png"):
         pass
