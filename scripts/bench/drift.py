@@ -5,7 +5,7 @@
 Faithful pairs say how often a check cries wolf; the same pairs with one planted edit in the rich prompt say how many
 losses it sees. The edits are made by plain search and replace here, not by the checks' own reading. Sources:
 
-    hand        scripts/bench/drift_pairs.py: short prompts and rich ones, both written by hand and by one hand; the
+    hand        scripts/bench/drift_pairs.tsv: short prompts and rich ones, both written by hand and by one hand; the
                 rules were mended on the seven that they first got wrong, so their false alarms are a lower bound
     storybook   short and long prompts of one scene, from the world's grammar; edits change the scene itself
     dpg         first sentence of a DPG-Bench prompt -> the whole prompt: dense text to lose a fact in; its words are
