@@ -88,18 +88,26 @@ def find_duplicates_in_parts(
     if not (folder / "plan.npz").exists():
         write_plan(folder, plan_cells(rows[some], len(rows), threshold, seed=seed, threads=os.cpu_count() or 1))
     cells = read_plan(folder)
-    looks = [
-        LookTask(folder, span, tuple(queries.tolist()), folder / f"look-{number:05d}.npz")
-        for number, span in enumerate(split_rows(len(rows), ROWS_PER_LOOK))
-    ]
-    seen = _done(run, look, looks, "looking up cells")
-    probed = np.concatenate([one["probed"] for one in seen]).astype(np.int32)  # (U,P)
-    i, j = _enough(queries, *(np.concatenate([one[name] for one in seen]).astype(np.int64) for name in "ij"))
+    probed, i, j = _looked_up(folder, len(rows), queries, run)
     members = Members(rows, probed, len(cells.centres), threshold)
     pairs = _done(run, pair_cells, _cell_tasks(folder, members, len(cells.centres)), "near-duplicates")
     found = merged(len(rows), (CellPairs(**one) for one in pairs), members)  # type: ignore[arg-type]
     method = f"approximate: {len(cells.centres)} cells, at most {cells.probes} of them looked into"
     return _named(order, heads, found, method, (recall_of(probed, i, j), len(i)))
+
+
+def _looked_up(
+    folder: Path, rows: int, queries: NDArray[np.int64], run: Run
+) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+    """The cells (U,P) that each row is looked for in, and the true pairs i, j of some rows, to measure recall on."""
+    tasks = [
+        LookTask(folder, span, tuple(queries.tolist()), folder / f"look-{number:05d}.npz")
+        for number, span in enumerate(split_rows(rows, ROWS_PER_LOOK))
+    ]
+    seen = _done(run, look, tasks, "looking up cells")
+    probed = np.concatenate([one["probed"] for one in seen]).astype(np.int32)  # (U,P)
+    i, j = _enough(queries, *(np.concatenate([one[name] for one in seen]).astype(np.int64) for name in "ij"))
+    return probed, i, j
 
 
 def against_in_parts(
