@@ -62,11 +62,6 @@ class BeamSearch:
         """The last two tokens of every hypothesis, (B,n,2)."""
         return self.tokens[:, :, -2:]
 
-    @property
-    def done(self) -> bool:
-        """Whether no image needs another token."""
-        return self.tokens.shape[2] >= self.rules.max_tokens or not self.unfinished()
-
     def unfinished(self) -> list[int]:
         """Rows whose image still searches."""
         return [row for row, image in enumerate(self.live) if not all(heap.done for heap in self.heaps[image])]

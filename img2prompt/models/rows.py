@@ -43,11 +43,6 @@ class Rows:
         return self.rules.candidates
 
     @property
-    def done(self) -> bool:
-        """Whether no image needs another token."""
-        return self.length >= self.rules.max_tokens or not self.unfinished()
-
-    @property
     def newest(self) -> Tensor:
         """The last two tokens of every caption of the live images, (B,n,2)."""
         return self.tokens[self.live, :, self.length - 2 : self.length]

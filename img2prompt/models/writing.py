@@ -25,17 +25,12 @@ class Search(Protocol):
         ...
 
     @property
-    def done(self) -> bool:
-        """Whether no image needs another token; more steps change nothing then."""
-        ...
-
-    @property
     def newest(self) -> Tensor:
         """The last two tokens of each, (B,n,2)."""
         ...
 
     def unfinished(self) -> list[int]:
-        """Rows whose image needs more tokens."""
+        """Rows whose image needs more tokens; further steps change nothing for the others."""
         ...
 
     def keep(self, rows: Tensor) -> None:
@@ -131,13 +126,13 @@ def _write(
     cache = decoder.start(image_tokens, sum(widths), len(prompt), length)
     logits = decoder.read_prompt(cache, prompt)[:, None]  # (B,1,V): all hypotheses are the same then
     parts: Sequence[Tensor] = [logits] * len(searches)
-    while True:
+    for written in range(len(prompt) + 1, length + 1):
         parents = [search.advance(part) for search, part in zip(searches, parts, strict=True)]
-        if all(search.done for search in searches):
+        unfinished = sorted({row for search in searches for row in search.unfinished()})
+        if not unfinished or written == length:
             return
         if any(own is not None for own in parents):
             cache.descend(_joined(parents, widths, cache.alive))
-        unfinished = sorted({row for search in searches for row in search.unfinished()})
         if 2 * len(unfinished) <= len(cache.alive):  # copying what is left costs less than reading for nobody
             rows = torch.tensor(unfinished, device=image_tokens.device)
             cache.keep(rows)
