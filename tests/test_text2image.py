@@ -238,6 +238,10 @@ def test_a_run_leaves_models_that_draw_and_sheets(
     assert "the model was trained with 1" in capsys.readouterr().err
     assert main([*further, "--output", str(tmp_path / "third"), "--data.manners.short.prefix=short:"]) == 2
     assert "a prefix would be no part of the prompts" in capsys.readouterr().err
+    anew = [*recipe(tmp_path / "anew", data, max_steps=1), f"--model.model.source={run / 'last'}"]
+    assert main(anew) == 2
+    assert "give either source" in capsys.readouterr().err
+    assert main([*anew, "--model.model.transformer=null", "--model.sheet.pictures=0"]) == 0
 
 
 def test_known_scenes_teach_objects_first(data: Path, tmp_path: Path) -> None:

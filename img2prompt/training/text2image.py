@@ -32,7 +32,7 @@ class TextToImageSettings:
 
     Attributes:
         source: a folder of an earlier run to go on from, its last/ or best/; it says what all the others say.
-        transformer: or fields of diffusers' `PRXTransformer2DModel`, of a new one with random weights.
+        transformer: or fields of diffusers' `PRXTransformer2DModel`, of a new, random one; null beside source.
         text_encoder: fields of transformers' `T5Config`, likewise.
         vocab_size: tokens of a new model's own vocabulary, learned from the prompts.
         image_px: side of a new model's pictures.
@@ -43,7 +43,7 @@ class TextToImageSettings:
     """
 
     source: Path | None = None
-    transformer: dict[str, Any] = field(default_factory=dict)
+    transformer: dict[str, Any] | None = None
     text_encoder: dict[str, Any] = field(default_factory=dict)
     vocab_size: int = 1024
     image_px: int = 64
@@ -119,7 +119,7 @@ class TextToImageTraining(Training):
             tokenizer = data.new_tokenizer(asked.vocab_size)
             kept.parent.mkdir(parents=True, exist_ok=True)
             tokenizer.save(str(kept))
-        networks = new_networks(asked.transformer, asked.text_encoder, tokenizer, asked.seed)
+        networks = new_networks(asked.transformer or {}, asked.text_encoder, tokenizer, asked.seed)
         return TextToImage(*networks, tokenizer, asked.image_px, asked.max_tokens, self.noise.scale, asked.shift)
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
