@@ -193,6 +193,20 @@ def test_a_summary_places_scores_between_floor_and_ceiling() -> None:
     ]
 
 
+def test_tests_of_several_metrics_are_corrected_for_each_other() -> None:
+    rows = []
+    for number in range(8):
+        close, loose = [0.5 + 0.01 * number], [0.5 + 0.01 * number * (-1) ** number]
+        scores = {"predicted": {"ssim": [0.4], "clip_score": [0.5]}, "upsampled": {"ssim": close, "clip_score": loose}}
+        rows.append({**_row(str(number), 0, 0, None, 0), "scores": scores})
+    metrics = summarise(rows, 1, ["predicted", "upsampled"])["metrics"]
+    found = {name: row["tests"][0] for name, row in metrics.items()}
+    assert found["ssim"]["p_holm"] == pytest.approx(2 * found["ssim"]["p"]) and found["ssim"]["p"] < 0.05
+    assert found["clip_score"]["p_holm"] == found["clip_score"]["p"] > 0.05
+    lines = table({**summarise(rows, 1, ["predicted", "upsampled"]), "skipped_metrics": {}})
+    assert any(line.startswith("ssim") and line.endswith(f"(p {found['ssim']['p_holm']:.3f})") for line in lines)
+
+
 class Looking:
     """Compares pictures by their colours, which needs no weights."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 Row = Mapping[str, Any]
-_HEAD = ("", "another prompt", "base", "upsampled", "difference", "95 %", "p")
+_HEAD = ("", "another prompt", "base", "upsampled", "difference", "95 %", "p (Holm)")
 
 
 def table(summary: Row) -> list[str]:
@@ -36,7 +36,7 @@ def _line(name: str, found: Row) -> tuple[str, ...]:
     kinds = found["kinds"]
     test: Row = next((test for test in found["tests"] if test["a"] == "upsampled"), {})
     span = f"{_signed(test['low'])} to {_signed(test['high'])}" if test.get("low") is not None else "-"
-    p = test.get("p")
+    p = test.get("p_holm", test.get("p"))  # a judge is one test alone
     told = "-" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}"
     means = [(kinds.get(kind) or {}).get("mean") for kind in ("base", "upsampled")]
     return (name, _number(found.get("floor")), *map(_number, means), _signed(test.get("difference")), span, told)

@@ -68,7 +68,12 @@ def _tests(metrics: Mapping[str, Row]) -> list[str]:
     for name, row in metrics.items():
         tests = {test["a"]: test for test in row["tests"]}
         lines.append([_arrow(name, row), *(_test(tests.get(kind)) for kind in kinds)])
-    return ["", "difference to the predicted prompt, and the p of a paired test", "", *_aligned(lines)]
+    return [
+        "",
+        "difference to the predicted prompt, and the p of a paired test, corrected for the metrics (Holm)",
+        "",
+        *_aligned(lines),
+    ]
 
 
 def _test(test: Row | None) -> str:
@@ -76,7 +81,7 @@ def _test(test: Row | None) -> str:
         return _NOTHING
     if test["difference"] == test["low"] == test["high"] == 0:
         return "the same"
-    return f"{test['difference']:+.3f} ({_p(test['p'])})"
+    return f"{test['difference']:+.3f} ({_p(test['p_holm'])})"
 
 
 def _arrow(name: str, row: Row) -> str:

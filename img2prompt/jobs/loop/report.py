@@ -23,6 +23,7 @@ from img2prompt.jobs.loop.report_run import (
 )
 from img2prompt.jobs.loop.report_scores import (
     SIGNIFICANT,
+    corrected_p,
     scores_section,
     sets_section,
     tests_section,
@@ -126,7 +127,7 @@ def _tested(run: Run, found: Mapping[str, Any]) -> list[str]:
 
 
 def _verdict(test: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    p = test.get("p")
+    p = corrected_p(test)
     if not is_number(p) or not is_number(test.get("difference")):
         return "There are too few pictures to tell whether upsampling helps."
     if p >= SIGNIFICANT:

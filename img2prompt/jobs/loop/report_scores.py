@@ -60,10 +60,10 @@ def tests_section(run: Run) -> Section | None:
     if others := [drawn for (kind, _), drawn in shown.items() if kind not in PLOTTED]:
         folds = Markup('<details class="data wide-data"><summary>other prompts</summary>{}</details>')
         body += folds.format(Markup("").join(others))
-    count = sum(len(found.get("tests") or []) for found in run.metrics.values())
+    corrected = any("p_holm" in test for found in run.metrics.values() for test in found.get("tests") or [])
     note = f"Paired: the same {'pictures' if run.has_originals else 'prompts'}, and the same noise on both sides."
-    if count > 1:
-        note += f" {count} tests stand beside each other, so a single p just below {SIGNIFICANT:g} says little."
+    if corrected:
+        note += " Each p is corrected for the metrics beside it (Holm)."
     return Section("Is the difference real?", body, note)
 
 
@@ -178,9 +178,14 @@ def _in_numbers(run: Run, metrics: Sequence[tuple[str, Mapping[str, Any]]], *, f
     )
 
 
+def corrected_p(test: Mapping[str, Any]) -> Any:
+    """The p of a test, corrected where other metrics ask the same; that of a judge stands alone."""
+    return test.get("p_holm", test.get("p"))
+
+
 def _says(test: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     """What a test says, in words."""
-    p = test.get("p")
+    p = corrected_p(test)
     if not is_number(p) or p >= SIGNIFICANT:
         return "no difference shown"
     a_is_closer = (test["difference"] > 0) == bool(found.get("higher_is_better", True))
@@ -188,7 +193,7 @@ def _says(test: Mapping[str, Any], found: Mapping[str, Any]) -> str:
 
 
 def _p_value(test: Mapping[str, Any]) -> str:
-    p = test.get("p")
+    p = corrected_p(test)
     return "–" if not is_number(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2prompt.jobs.loop.scoring import CEILING, TRUE
-from img2prompt.metrics import METRICS, estimate, fraction_over, paired_test
+from img2prompt.metrics import METRICS, estimate, fraction_over, holm, paired_test
 
 Row = dict[str, Any]
 BASE = "predicted"  # what every other kind is tested against
@@ -27,10 +27,12 @@ def summarise(rows: Sequence[Row], seeds: int, asked: Sequence[str], base: str =
 
     Returns:
         images, seeds, outside_domain (sources that the captioner does not know the like of), outcomes (of upsampling,
-        how many each), failed and metrics, as in summary.json.
+        how many each), failed and metrics, as in summary.json. Of each test `p` is as it was found, and `p_holm`
+        corrected for the metrics that test the same two kinds.
     """
     compared = [row for row in rows if row["scores"]]
     metrics = {name: _metric(name, compared, seeds, asked, base) for name in METRICS if _has(compared, name)}
+    _correct(metrics)
     return {
         "images": sum(bool(row["prompts"]) for row in rows),
         "seeds": seeds,
@@ -87,6 +89,18 @@ def _metric(name: str, rows: Sequence[Row], seeds: int, asked: Sequence[str], ba
             if kind != base and base in tables
         ],
     }
+
+
+def _correct(metrics: Mapping[str, Row]) -> None:
+    """Gives every test its `p_holm`: several metrics ask the same of two kinds, and one may be so by chance."""
+    asked: dict[tuple[str, str], dict[str, Row]] = defaultdict(dict)
+    for name, found in metrics.items():
+        for test in found["tests"]:
+            asked[(test["a"], test["b"])][name] = test
+    for tests in asked.values():
+        corrected = holm({name: test["p"] for name, test in tests.items() if test["n"]})
+        for name, test in tests.items():
+            test["p_holm"] = corrected.get(name, test["p"])
 
 
 def _table(rows: Sequence[Row], kind: str, metric: str, seeds: int) -> NDArray[np.float64]:
