@@ -20,11 +20,12 @@ from img2prompt.errors import ConfigError, ModelError
 from img2prompt.models.devices import usable
 from img2prompt.models.diffusion_encoders import EncoderRoom
 from img2prompt.models.diffusion_joined import open_joined
-from img2prompt.models.diffusion_loading import dtype_of, fingerprint, first_line, quiet
+from img2prompt.models.diffusion_loading import dtype_of, fingerprint, first_line
 from img2prompt.models.diffusion_mending import usual_call
 from img2prompt.models.diffusion_presets import locate
 from img2prompt.models.diffusion_schedulers import sampler_of, set_scheduler
 from img2prompt.models.diffusion_settings import PictureSettings, RunSettings
+from img2prompt.models.quiet import quietly
 from img2prompt.results import EmbeddedPrompt, Failed, Generated
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ class DiffusionGenerator:
             arguments["negative_prompt"] = [self._wanted.negative_prompt] * len(texts)
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         try:
-            with torch.no_grad(), quiet(), np.errstate(invalid="ignore"):
+            with torch.no_grad(), quietly("diffusers"), np.errstate(invalid="ignore"):
                 out = self._joined.draw(prompt=texts, generator=generators, output_type="np", **arguments)
         except ValueError as error:  # what pipelines say of sizes and numbers that they do not take
             raise ModelError(f"{self._located.name}: {first_line(error)}") from error

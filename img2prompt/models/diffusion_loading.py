@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from img2prompt.models.devices import fast_dtype
 from img2prompt.models.diffusion_mending import mend
 from img2prompt.models.diffusion_presets import INDEX
 from img2prompt.models.diffusion_settings import ATTENTIONS, DTYPES, OFFLOADS, RunSettings
+from img2prompt.models.quiet import quietly
 
 if TYPE_CHECKING:
     from diffusers import DiffusionPipeline
@@ -64,7 +64,7 @@ def open_pipeline(
     if not safety_checker and "safety_checker" in index:
         chosen |= {"safety_checker": None, "requires_safety_checker": False}
     try:
-        with quiet():
+        with quietly("diffusers"):
             pipeline = diffusers.DiffusionPipeline.from_pretrained(
                 str(folder),
                 local_files_only=True,
@@ -107,26 +107,6 @@ def dtype_of(dtype: str, device: str) -> torch.dtype:
 def first_line(error: Exception) -> str:
     """The first line of what a library says, bounded."""
     return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps diffusers and transformers from repeating, a prompt at a time, what is counted and said once."""
-    from diffusers.utils import logging as of_diffusers
-    from transformers.utils import logging as of_transformers
-
-    libraries = (of_diffusers, of_transformers)
-    before = [(library.get_verbosity(), library.is_progress_bar_enabled()) for library in libraries]
-    for library in libraries:
-        library.set_verbosity_error()
-        library.disable_progress_bar()
-    try:
-        yield
-    finally:
-        for library, (verbosity, bar) in zip(libraries, before, strict=True):
-            library.set_verbosity(verbosity)
-            if bar:
-                library.enable_progress_bar()
 
 
 def _check_run(run: RunSettings, device: str) -> None:

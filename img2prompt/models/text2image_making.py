@@ -22,8 +22,9 @@ from torch import nn
 
 from img2prompt.errors import ConfigError, ModelError, OutputError
 from img2prompt.extras import need
-from img2prompt.models.diffusion_loading import load_pipeline, quiet
+from img2prompt.models.diffusion_loading import load_pipeline
 from img2prompt.models.diffusion_settings import RunSettings
+from img2prompt.models.quiet import quietly
 from img2prompt.models.tokenizer import read_tokenizer, write_tokenizer
 
 PIPELINE = "PRXPixelPipeline"
@@ -134,7 +135,7 @@ def save_pipeline(model: TextToImage, folder: Path, dtype: torch.dtype = torch.f
     Raises:
         OutputError: it cannot be written.
     """
-    with quiet():
+    with quietly("diffusers"):
         transformer, text_encoder = (
             deepcopy(part).to("cpu", dtype) for part in (model.transformer, model.text_encoder)
         )
@@ -144,7 +145,7 @@ def save_pipeline(model: TextToImage, folder: Path, dtype: torch.dtype = torch.f
         with tempfile.TemporaryDirectory(prefix=".", suffix=".tmp", dir=folder.parent) as scratch:
             fresh, words = Path(scratch) / "model", Path(scratch) / "words"
             words.mkdir()
-            with quiet():
+            with quietly("diffusers"):
                 parts.pipeline(words).save_pretrained(fresh, safe_serialization=True)
             shutil.rmtree(fresh / "tokenizer")
             words.rename(fresh / "tokenizer")  # as written: transformers adds keys of its version

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from img2prompt.models.diffusion_loading import quiet
 from img2prompt.models.diffusion_mending import mend
+from img2prompt.models.quiet import quietly
 from img2prompt.models.text2image_making import TextToImage
 from img2prompt.pairs.atomic import fresh_file
 
@@ -54,7 +54,7 @@ def write_sheet(model: TextToImage, prompts: Sequence[str], sheet: Sheet, path: 
 
 @torch.inference_mode()
 def _pictures(model: TextToImage, prompts: Sequence[str], sheet: Sheet) -> list[Image.Image]:
-    with tempfile.TemporaryDirectory() as scratch, quiet():
+    with tempfile.TemporaryDirectory() as scratch, quietly("diffusers"):
         pipeline = model.pipeline(Path(scratch))
         pipeline.set_progress_bar_config(disable=True)
         hook = mend(pipeline)
