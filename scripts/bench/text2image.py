@@ -19,16 +19,17 @@ import random
 import sys
 import time
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
 from img2prompt.jobs.generators import open_generator
 from img2prompt.models.diffusion_settings import PictureSettings, RunSettings
-from img2prompt.pairs.shards import read_manifest
+from img2prompt.pairs.prompts import read_prompts
+from img2prompt.pairs.skips import Skips
 from img2prompt.pairs.storybook.parse import parse
 from img2prompt.pairs.storybook.score import FactScore, score_one, summarise
 from img2prompt.predictor import Predictor
@@ -38,16 +39,6 @@ from img2prompt.results import Generated, Generator, Prediction
 RESULTS = Path(__file__).parent / "results"
 CEILING = "storybook"
 SHOWN, COLUMNS = 24, 8
-
-
-def held_out(folder: Path, column: str, count: int) -> list[str]:
-    """The first prompts of a folder of shards."""
-    texts: list[str] = []
-    for shard in read_manifest(folder)["shards"]:
-        texts += [t for t in pq.read_table(folder / shard["file"], columns=[column])[column].to_pylist() if t]
-        if len(texts) >= count:
-            break
-    return texts[:count]
 
 
 def drawn(generator: Generator, prompts: Sequence[str]) -> tuple[list[Image.Image | None], float]:
@@ -118,14 +109,13 @@ def main() -> None:
     parser.add_argument("--no-ceiling", action="store_true", help="leave the renderer out")
     parser.add_argument("--output", type=Path, default=RESULTS / "storybook_text2image.json")
     given = parser.parse_args()
-    prompts = held_out(given.data, given.column, given.prompts)
+    rows = read_prompts(given.data, columns={"prompt": given.column}, skips=Skips())
+    prompts = [row.prompt for row in islice(rows, given.prompts)]
     predictor = Predictor.from_preset(given.captioner, device=given.device, rank=1)
     run = RunSettings(device=given.device, batch_size=given.batch_size)
     asked = {given.generator: PictureSettings(steps=given.steps, guidance_scale=given.guidance)}
-    if not given.no_ceiling and given.generator != CEILING:
+    if given.generator == CEILING or not given.no_ceiling:
         asked[CEILING] = PictureSettings(128, 128)
-    if given.generator == CEILING:
-        asked = {CEILING: PictureSettings(128, 128)}
     found: dict[str, Any] = {
         "what": "facts of held-out prompts that the captioner finds in their pictures; micro-averages, 95 % bootstrap",
         "machine": {"processor": processor(), "cores": os.cpu_count(), "threads": torch.get_num_threads()},
@@ -137,18 +127,18 @@ def main() -> None:
     for name, picture in asked.items():
         generator = open_generator(name, picture, run)
         images, seconds = drawn(generator, prompts)
-        rows = with_intervals(scored(images, prompts, predictor))
+        scores = with_intervals(scored(images, prompts, predictor))
         settings = {key: value for key, value in generator.settings().items() if key != "scheduler_config"}
         failed = sum(image is None for image in images)
         found["generators"][name] = {
             "settings": settings,
             "seconds_a_picture": round(seconds, 3),
             "failed": failed,
-            "scores": rows,
+            "scores": scores,
         }
         if name == given.generator:
             sheet(images, given.output.with_suffix(".png"))
-        print(name, " ".join(f"{key} {row['mean']:.3f}" for key, row in rows.items()), file=sys.stderr, flush=True)
+        print(name, " ".join(f"{key} {row['mean']:.3f}" for key, row in scores.items()), file=sys.stderr, flush=True)
     given.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
 
 
