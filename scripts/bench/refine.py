@@ -136,7 +136,7 @@ def compared(after: Sequence[float | None], before: Sequence[float | None]) -> R
 
 def choices(rows: Sequence[Row], weight: float) -> Row:
     """What choosing among the candidates alone gives with another weight of the ranking."""
-    found = {name: [] for name in ("object_f1", "facts")}  # type: dict[str, list[float]]
+    found: dict[str, list[float]] = {"object_f1": [], "facts": []}
     for row in rows:
         trials = [trial for trial in row["trials"] if trial["from"] != "edit"]
         totals = [
@@ -156,14 +156,14 @@ def best_possible(rows: Sequence[Row]) -> Row:
     )
 
 
-def scenes(paths: Sequence[str], count: int, skip: int) -> Iterator[tuple[str, Example, Any]]:
-    """Every scene with the name of its data set and its picture."""
+def scenes(paths: Sequence[str], count: int, skip: int) -> Iterator[tuple[Example, Any]]:
+    """Every scene, named after its data set too, with its picture."""
     for path in paths:
         data = open_pairs(path)
         examples = examples_of(data, "short", skip + count)[skip:]
         for example in examples:
             (source,) = sources_of(data, [example])
-            yield path, replace(example, name=f"{Path(path).name}/{example.name}"), source
+            yield replace(example, name=f"{Path(path).name}/{example.name}"), source
 
 
 def main() -> int:
@@ -184,11 +184,12 @@ def main() -> int:
     journal, started = options.output.with_name(options.output.name + ".rows.jsonl"), time.monotonic()
     known = [json.loads(line) for line in journal.read_text().splitlines()] if journal.exists() else []
     wanted = list(scenes(options.pairs, options.count, options.skip))
-    known = [row for row in known if row["id"] in {example.name for _, example, _ in wanted}]
+    names = {example.name for example, _ in wanted}
+    known = [row for row in known if row["id"] in names]
     done = {row["id"] for row in known}
     bench: Bench | None = None
     with journal.open("a") as file:
-        for _, example, source in wanted:
+        for example, source in wanted:
             if example.name in done or options.finish:
                 continue
             if time.monotonic() - started > options.seconds:
