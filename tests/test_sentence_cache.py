@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from img2prompt.errors import MissingExtra, OutputError
-from img2prompt.models import sentence_cache
+from img2prompt.models import cache_file, sentence_cache
 from img2prompt.models.sentence import SentenceEncoder
 from img2prompt.models.sentence_cache import SentenceCache, default_cache_file
 
@@ -47,7 +47,7 @@ def test_what_is_stored_comes_back(
 
 
 def test_more_texts_than_one_query_takes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sentence_cache, "_AT_ONCE", 3)
+    monkeypatch.setattr(cache_file, "_AT_ONCE", 3)
     cache = SentenceCache(tmp_path / "c.sqlite", "m", D)
     texts = [str(i) for i in range(11)]
     cache.put_many(texts, unit(11))

@@ -21,11 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2prompt.errors import OutputError
+from img2prompt.models.cache_file import WAIT_S, open_for_writing, rows_of
 
 _log = logging.getLogger(__name__)
 
-_WAIT_S = 60.0  # for another writer; a write of ours takes milliseconds
-_AT_ONCE = 500  # keys of one query: SQLite takes at least 999 values in any version
 _CREATE = "CREATE TABLE IF NOT EXISTS embeddings (key BLOB PRIMARY KEY, checksum INTEGER, emb BLOB) WITHOUT ROWID"
 
 
@@ -87,7 +86,7 @@ class SentenceCache:
             rows.append((self._key(text), zlib.crc32(stored), stored))
 
         def write() -> None:
-            with closing(self._opened()) as database, database:
+            with closing(open_for_writing(self.path, _CREATE)) as database, database:
                 database.executemany("INSERT OR REPLACE INTO embeddings VALUES (?, ?, ?)", rows)
 
         try:
@@ -102,27 +101,10 @@ class SentenceCache:
         # The length of the kind keeps two pairs of kind and text apart that read the same when joined.
         return hashlib.sha256(f"{len(self.kind)}:{self.kind}{text}".encode("utf-8", "surrogatepass")).digest()
 
-    def _opened(self) -> sqlite3.Connection:
-        """A connection for writing."""
-        database = sqlite3.connect(self.path, timeout=_WAIT_S)
-        try:
-            database.execute(
-                "PRAGMA journal_mode = WAL"
-            )  # stays with the file; where it cannot be, the default is safe
-            database.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last rows, never the file
-            database.execute(_CREATE)
-        except BaseException:
-            database.close()
-            raise
-        return database
-
     def _rows(self, keys: Sequence[bytes]) -> Iterator[tuple[bytes, int, bytes]]:
         """The stored rows of these keys; the connection is for reading, so a read-only folder will do."""
         with closing(_reading(self.path)) as database:
-            for start in range(0, len(keys), _AT_ONCE):
-                some = keys[start : start + _AT_ONCE]
-                marks = ",".join("?" * len(some))
-                yield from database.execute(f"SELECT * FROM embeddings WHERE key IN ({marks})", some)
+            yield from rows_of(database, "embeddings", keys)
 
     def _checked(self, checksum: int, stored: bytes) -> NDArray[np.float32] | None:
         """The embedding (D,) of a stored row; None when it is damaged."""
@@ -145,7 +127,7 @@ def _reading(path: Path) -> sqlite3.Connection:
     address = path.absolute().as_uri()
     writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
     # WAL keeps two files beside the first. Where they cannot be made nobody writes: the file is read as it is.
-    return sqlite3.connect(f"{address}?mode=ro{'' if writable else '&immutable=1'}", uri=True, timeout=_WAIT_S)
+    return sqlite3.connect(f"{address}?mode=ro{'' if writable else '&immutable=1'}", uri=True, timeout=WAIT_S)
 
 
 def _repaired(path: Path, write: Callable[[], None]) -> None:

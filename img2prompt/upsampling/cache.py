@@ -16,12 +16,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from img2prompt.models.cache_file import open_for_writing, rows_of
 from img2prompt.models.sentence_cache import default_cache_file
 
 _log = logging.getLogger(__name__)
 
-_WAIT_S = 60.0  # for another writer; a write of ours takes milliseconds
-_AT_ONCE = 500  # keys of one query: SQLite takes at least 999 values in any version
 _CREATE = "CREATE TABLE IF NOT EXISTS answers (key BLOB PRIMARY KEY, checksum INTEGER, row TEXT) WITHOUT ROWID"
 
 Row = dict[str, Any]
@@ -49,12 +48,9 @@ class AnswerCache:
         found: dict[bytes, Row] = {}
         if self.path.exists() and self._usable:
             try:
-                with closing(self._open()) as database:
-                    for start in range(0, len(digests), _AT_ONCE):
-                        some = digests[start : start + _AT_ONCE]
-                        marks = ",".join("?" * len(some))
-                        rows = database.execute(f"SELECT * FROM answers WHERE key IN ({marks})", some)
-                        found |= {key: row for key, checksum, text in rows if (row := _checked(checksum, text))}
+                with closing(open_for_writing(self.path, _CREATE)) as database:
+                    rows = rows_of(database, "answers", digests)
+                    found.update((key, row) for key, checksum, text in rows if (row := _checked(checksum, text)))
             except sqlite3.Error as error:
                 self._give_up("read", error)
         self.hits += sum(digest in found for digest in digests)
@@ -68,21 +64,10 @@ class AnswerCache:
         values = [(_digest(key), zlib.crc32(text.encode("ascii")), text) for key, text in zip(keys, texts, strict=True)]
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with closing(self._open()) as database, database:
+            with closing(open_for_writing(self.path, _CREATE)) as database, database:
                 database.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", values)
         except (sqlite3.Error, OSError) as error:
             self._give_up("written", error)
-
-    def _open(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self.path, timeout=_WAIT_S)
-        try:
-            database.execute("PRAGMA journal_mode = WAL")  # where it cannot be, the default is safe too
-            database.execute("PRAGMA synchronous = NORMAL")  # a power cut may lose the last rows, never the file
-            database.execute(_CREATE)
-        except BaseException:
-            database.close()
-            raise
-        return database
 
     def _give_up(self, what: str, error: Exception) -> None:
         self._usable = False
