@@ -9,7 +9,7 @@ import torch
 from img2prompt.errors import PresetError
 from img2prompt.extras import missing, need
 
-CHECKPOINTS = "checkpoints"  # where torch puts what it downloads by its address
+_CHECKPOINTS = "checkpoints"  # where torch puts what it downloads by its address
 
 
 def check_installed(module: str, extra: str) -> None:
@@ -28,29 +28,19 @@ def find_checkpoint_file(name: str, folder: Path | None, advice: str) -> Path:
     Raises:
         PresetError: it is in neither; `advice` is what the message says to do.
     """
-    return _find(name, folder, Path(torch.hub.get_dir()) / CHECKPOINTS, advice)
+    return find_folder_of((name,), _CHECKPOINTS, folder, advice) / name
 
 
-def find_folder_of(names: tuple[str, ...], library: str, folder: Path | None, advice: str) -> Path:
-    """The folder that holds all `names`: `folder`, or that of a library inside torch's hub cache.
+def find_folder_of(names: tuple[str, ...], kept_in: str, folder: Path | None, advice: str) -> Path:
+    """The folder that holds the files `names`: `folder`, or `kept_in` inside torch's hub cache.
 
     Raises:
         PresetError: none does; `advice` is what the message says to do.
     """
-    cache = Path(torch.hub.get_dir()) / library
+    cache = Path(torch.hub.get_dir()) / kept_in
     for place in (folder, cache):
-        if place is not None and all((place / name).exists() for name in names):
+        if place is not None and all((place / name).is_file() for name in names):
             return place
-    raise _absent(next(name for name in names if not (cache / name).exists()), folder, cache, advice)
-
-
-def _find(name: str, folder: Path | None, cache: Path, advice: str) -> Path:
-    for place in (folder, cache):
-        if place is not None and (place / name).is_file():
-            return place / name
-    raise _absent(name, folder, cache, advice)
-
-
-def _absent(name: str, folder: Path | None, cache: Path, advice: str) -> PresetError:
+    absent = next(name for name in names if not (cache / name).is_file())
     where = f"{cache}" if folder is None else f"{folder} or {cache}"
-    return PresetError(f"{name} is not in {where}; get it with: {advice}")
+    raise PresetError(f"{absent} is not in {where}; get it with: {advice}")
