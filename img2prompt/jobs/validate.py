@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from img2prompt.errors import ConfigError, DataError
 from img2prompt.jobs.options import number
-from img2prompt.jobs.picture_options import add_picture_options, add_run_options, picture_settings, run_settings
+from img2prompt.jobs.picture_options import add_picture_options, add_run_options, picture_settings
 from img2prompt.jobs.upsample_inputs import Inputs, add_input_options, find_prompts
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from img2prompt.jobs.loop.judge import Judge
     from img2prompt.jobs.validate_trip import TextTrip
     from img2prompt.predictor import Predictor
-    from img2prompt.results import Generator, Upsampler
+    from img2prompt.results import Upsampler
 
 METRICS = ("clip_score", "coca_likelihood", "coca_probability", "coca_cosine", "prompt_cosine")  # picture and prompt
 
@@ -85,12 +85,13 @@ def validate(options: argparse.Namespace) -> int:
     from img2prompt.jobs.doctor import installation
     from img2prompt.jobs.loop.folder import RunFolder
     from img2prompt.jobs.loop.judge import judge_pictures
+    from img2prompt.jobs.loop.opening import generator_of
     from img2prompt.jobs.validate_trip import Parts, TextTrip
 
     inputs = _inputs(options)
     parts = Parts(
         partial(_upsampler, options),
-        partial(_generator, options),
+        partial(generator_of, options),
         partial(_predictor, options),
         partial(_comparer, options),
     )
@@ -109,10 +110,11 @@ def validate(options: argparse.Namespace) -> int:
 def _inputs(options: argparse.Namespace) -> Inputs:
     """The prompts, once all that a run needs has been looked at."""
     from img2prompt.jobs.loop.judge import metrics_of
+    from img2prompt.jobs.loop.opening import listed
 
     if options.judge != "none":
         metrics_of(options.judge)  # refuses a judge that there is not
-    if unknown := [name for name in _metrics(options) if name not in METRICS]:
+    if unknown := [name for name in listed(options.metrics) if name not in METRICS]:
         raise ConfigError(
             f"--metrics {unknown[0]}: compares no picture with a prompt; choose from {', '.join(METRICS)}"
         )
@@ -145,12 +147,6 @@ def _upsampler(options: argparse.Namespace) -> Upsampler:
     return open_upsampler(options.upsampler, settings, run)
 
 
-def _generator(options: argparse.Namespace) -> Generator:
-    from img2prompt.jobs.generators import open_generator
-
-    return open_generator(options.generator, picture_settings(options), run_settings(options))
-
-
 def _predictor(options: argparse.Namespace) -> Predictor:
     from img2prompt.predictor import Predictor
 
@@ -159,12 +155,9 @@ def _predictor(options: argparse.Namespace) -> Predictor:
 
 def _comparer(options: argparse.Namespace) -> Comparer:
     from img2prompt.comparison import Comparer
+    from img2prompt.jobs.loop.opening import listed
 
-    return Comparer.open(_metrics(options) or METRICS, device=options.device, predictor=_predictor(options))
-
-
-def _metrics(options: argparse.Namespace) -> list[str]:
-    return [name.strip() for name in (options.metrics or "").split(",") if name.strip()]
+    return Comparer.open(listed(options.metrics) or METRICS, device=options.device, predictor=_predictor(options))
 
 
 def _judge(options: argparse.Namespace) -> Judge:

@@ -25,7 +25,7 @@ def parts_of(options: argparse.Namespace) -> Parts:
     return Parts(
         predictor,
         None if options.upsampler == "none" else partial(_upsampler, options),
-        partial(_generator, options),
+        partial(generator_of, options),
         partial(_comparer, options, predictor),
         None if options.refine is None else partial(_refiner, options, predictor),
     )
@@ -53,7 +53,8 @@ def target_of(generator: str) -> str:
     return generator if known else "clip"
 
 
-def _generator(options: argparse.Namespace) -> Generator:
+def generator_of(options: argparse.Namespace) -> Generator:
+    """Who makes the pictures."""
     from img2prompt.jobs.generators import open_generator
 
     return open_generator(options.generator, picture_settings(options), run_settings(options))
@@ -71,7 +72,7 @@ def _refiner(options: argparse.Namespace, predictor: Callable[[], Predictor]) ->
 
     opened = predictor()
     comparer = Comparer.open([options.refine_metric], device=options.device, predictor=opened)
-    return Refiner(opened, _generator(options), comparer, Search(options.refine_metric))
+    return Refiner(opened, generator_of(options), comparer, Search(options.refine_metric))
 
 
 def judge_of(options: argparse.Namespace) -> Judge:
