@@ -11,6 +11,7 @@ from typing import Any
 from img2prompt.errors import ModelError
 from img2prompt.models.chat import Answer, Chat, Sampling
 from img2prompt.models.dspy_program import CHAINS, Measure, RichPrompt, dspy, load_program, open_model
+from img2prompt.models.endpoint import address_and_key, without_password
 from img2prompt.results import Failed
 
 _FIELDS = re.compile(
@@ -42,7 +43,7 @@ class DspyChat:
     Raises:
         MissingExtra: dspy is not installed.
         ModelError: the file is no program.
-        ConfigError: OpenAI is asked without a key.
+        ConfigError: the address is none, or OpenAI is asked without a key.
     """
 
     def __init__(
@@ -65,7 +66,7 @@ class DspyChat:
             self._program, self._model = RichPrompt(measure, CHAINS), spec
         self.name, self.concurrency = f"dspy {self._model}", concurrency
         self._lm = open_model(self._model, endpoint, timeout_s=timeout_s, tries=tries)
-        self._endpoint = endpoint
+        self._address = without_password(address_and_key(endpoint)[0])
 
     @property
     def batch_size(self) -> int:
@@ -75,7 +76,7 @@ class DspyChat:
     def settings(self) -> dict[str, Any]:
         """What settles an answer beside prompt, sampling and seed."""
         told = {"program": self._hash, "chains": self._program.chains, "dspy": dspy.__version__}
-        return told | {"endpoint": self._endpoint, "lm": self._model}
+        return told | {"endpoint": self._address, "lm": self._model}
 
     def answer_many(self, chats: Sequence[Chat], sampling: Sampling, seeds: Sequence[int]) -> list[Answer | Failed]:
         """An answer for each; what got none is a Failed row."""

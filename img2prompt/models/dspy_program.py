@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from img2prompt.errors import ConfigError, ModelError
+from img2prompt.errors import ModelError
 from img2prompt.extras import need
+from img2prompt.models.endpoint import address_and_key
 
 dspy: Any = need("dspy", "dspy")
 
@@ -80,16 +80,13 @@ def open_model(model: str, endpoint: str | None, *, timeout_s: float = 120.0, tr
     """A language model behind an OpenAI-compatible endpoint, as DSPy asks it; the key is OPENAI_API_KEY.
 
     Raises:
-        ConfigError: OpenAI is asked without a key.
+        ConfigError: the address is none, or OpenAI is asked without a key.
     """
-    address = endpoint or os.environ.get("OPENAI_BASE_URL") or None
-    key = os.environ.get("OPENAI_API_KEY", "")
-    if address is None and not key:
-        raise ConfigError("OPENAI_API_KEY is not set; set it, or name a server of your own with --endpoint")
+    address, key = address_and_key(endpoint)
     return dspy.LM(
         f"openai/{model}",
-        api_base=address or "https://api.openai.com/v1",
-        api_key=key or "none",
+        api_base=address,
+        api_key=key,
         cache=False,
         max_tokens=_MOST_ANSWER_TOKENS,
         timeout=timeout_s,

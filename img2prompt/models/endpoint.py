@@ -21,6 +21,7 @@ from img2prompt.results import Failed
 
 _log = logging.getLogger(__name__)
 
+_OPENAI = "https://api.openai.com/v1"
 _CONNECT_S = 10.0
 _MOST_CHARACTERS = 100_000  # of an answer: what comes after it is not read
 _OPTIONAL = ("seed", "top_p", "temperature")  # parameters that some models do not take
@@ -61,19 +62,14 @@ class EndpointChat:
     ) -> None:
         self._openai = need("openai", "endpoint")
         self.name, self.concurrency = model, concurrency
-        address = endpoint or os.environ.get("OPENAI_BASE_URL") or None
-        key = os.environ.get("OPENAI_API_KEY", "")
-        if address is None and not key:
-            raise ConfigError("OPENAI_API_KEY is not set; set it, or name the endpoint of a server of your own")
-        if address is not None and urlsplit(address).scheme not in ("http", "https"):
-            raise ConfigError(f"endpoint {address}: write http://HOST:PORT/v1")
+        address, key = address_and_key(endpoint)
         self._client = self._openai.OpenAI(
-            api_key=key or "none",
+            api_key=key,
             base_url=address,
             max_retries=tries - 1,
             timeout=self._openai.Timeout(timeout_s, connect=min(_CONNECT_S, timeout_s)),
         )
-        self.address = _without_password(str(self._client.base_url))
+        self.address = without_password(str(self._client.base_url))
         self._tries, self._timeout_s = tries, timeout_s
         self._more = dict(more or {})
         self._absent: set[str] = set()  # parameters that the model turned down
@@ -238,6 +234,26 @@ def _line(text: object) -> str:
     return " ".join(lines[0].split())[:160] if lines else "no reason given"
 
 
-def _without_password(address: str) -> str:
+def address_and_key(endpoint: str | None) -> tuple[str, str]:
+    """Where requests go and the key that goes with them; "none" for servers that ask for none.
+
+    Args:
+        endpoint: address of the server; None: OPENAI_BASE_URL, or OpenAI itself.
+
+    Raises:
+        ConfigError: the address is none, or OpenAI is asked without a key.
+    """
+    address = endpoint or os.environ.get("OPENAI_BASE_URL")
+    key = os.environ.get("OPENAI_API_KEY")
+    if not address and not key:
+        raise ConfigError("OPENAI_API_KEY is not set; set it, or name a server of your own with --endpoint")
+    address = address or _OPENAI
+    if urlsplit(address).scheme not in ("http", "https"):
+        raise ConfigError(f"endpoint {without_password(address)}: write http://HOST:PORT/v1")
+    return address, key or "none"
+
+
+def without_password(address: str) -> str:
+    """An address as results may have it: without user, password and query."""
     parts = urlsplit(address)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
