@@ -1,7 +1,8 @@
 """What rewritten prompts did to their bases: DRIFT_CHECKS, one row a way to look.
 
-Each row makes a check of what it needs; a check takes base and rewritten prompts, one for one, and gives a `Drift` for
-each. A rewritten prompt that could not be looked at is not "kept": its drift says why in `unchecked`.
+Each row makes a check, of the language model that it may ask; a check takes base and rewritten prompts, one for one,
+and gives a `Drift` for each. A rewritten prompt that could not be looked at is not "kept": its drift says why in
+`unchecked`.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -35,14 +35,6 @@ Check = Callable[[Sequence[str], Sequence[str]], list[Drift]]
 _BEYOND = re.compile(r"\b(no|not|without|next|beside|near|between|among|around|across|through|into|inside)\b|[\"“«]")
 
 
-@dataclass(frozen=True, slots=True)
-class CheckParts:
-    """What a check may need: a language model that judges, and a sentence model for the cosine."""
-
-    backend: ChatBackend | None = None
-    encoder: SentenceEncoder | None = None
-
-
 def open_check(name: str, *, backend: ChatBackend | None = None, encoder: SentenceEncoder | None = None) -> Check:
     """A check by its name.
 
@@ -59,7 +51,7 @@ def open_check(name: str, *, backend: ChatBackend | None = None, encoder: Senten
         near = difflib.get_close_matches(name, DRIFT_CHECKS, 1)
         meant = f"; did you mean {near[0]}?" if near else ""
         raise ConfigError(f"no drift check {name!r}{meant} (there are {', '.join(DRIFT_CHECKS)})")
-    check = row(CheckParts(backend, encoder))
+    check = row(backend)
     return check if encoder is None else _with_cosine(check, encoder)
 
 
@@ -102,18 +94,18 @@ def _scenery() -> re.Pattern[str]:
     return re.compile(rf"\b(?:{'|'.join(longest_first)})\b")
 
 
-def _by_model(parts: CheckParts) -> Check:
+def _by_model(backend: ChatBackend | None) -> Check:
     from img2prompt.upsampling.asking import by_model
 
-    if parts.backend is None:
+    if backend is None:
         raise ConfigError("the drift check llm asks a language model, and none was given; take auto or general")
-    return by_model(parts.backend)
+    return by_model(backend)
 
 
-DRIFT_CHECKS: dict[str, Callable[[CheckParts], Check]] = {
-    "auto": lambda parts: by_world,
-    "storybook": lambda parts: by_storybook,
-    "general": lambda parts: by_general,
+DRIFT_CHECKS: dict[str, Callable[[ChatBackend | None], Check]] = {
+    "auto": lambda backend: by_world,
+    "storybook": lambda backend: by_storybook,
+    "general": lambda backend: by_general,
     "llm": _by_model,
 }
 
