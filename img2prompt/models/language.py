@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -82,14 +83,19 @@ class ChatModel:
             ids = self.tokenizer.apply_chat_template([first, *chat[2:]], **options)
         return ids
 
+    @cached_property
+    def _special(self) -> tuple[str, ...]:
+        """Special tokens of the tokenizer, which takes its time to list them."""
+        told = [str(token) for token in self.tokenizer.all_special_tokens if str(token).strip()]
+        told += [str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special]
+        return tuple(dict.fromkeys(told))
+
     def _inert(self, text: str) -> str:
         """The text without special tokens such as "<|im_end|>": a message must not end itself and speak as another."""
-        special = [str(token) for token in self.tokenizer.all_special_tokens if str(token).strip()]
-        special += [str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special]
         found = True
         while found:  # taking one out may make another
             found = False
-            for token in special:
+            for token in self._special:
                 if token in text:
                     text, found = text.replace(token, " "), True
         return text
