@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from img2prompt.models.diffusion_mending import mend
+from img2prompt.models.diffusion_mending import mend, usual_call
 from img2prompt.models.quiet import quietly
 from img2prompt.models.text2image_making import TextToImage
 from img2prompt.pairs.atomic import fresh_file
@@ -65,7 +65,7 @@ def _pictures(model: TextToImage, prompts: Sequence[str], sheet: Sheet) -> list[
                 generator=generators,
                 num_inference_steps=sheet.steps,
                 guidance_scale=sheet.guidance_scale,
-                use_resolution_binning=False,
+                **usual_call(pipeline),
             ).images
         finally:
             if hook is not None:
