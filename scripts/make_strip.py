@@ -10,6 +10,7 @@ the strip is what `img2prompt roundtrip` wrote, word by word. `--run FOLDER` kee
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 import tempfile
@@ -102,6 +103,7 @@ class Sheet:
         self._draw.line([MARGIN * SCALE, y * SCALE, (WIDTH - MARGIN) * SCALE, y * SCALE], fill=LINE, width=SCALE)
 
 
+@functools.cache
 def font(size: float, face: str = "") -> ImageFont.FreeTypeFont:
     """STIX, a book type that comes with Matplotlib, so that the strip looks the same everywhere."""
     folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
