@@ -168,10 +168,18 @@ class Generator(Protocol):
         """Plain data that, with prompt and seed, settles a picture: model, size, steps, ..."""
         ...
 
-    def generate_many(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Generated | Failed]:
+    @property
+    def takes_negatives(self) -> bool:
+        """Whether it has negative prompts; one that has none refuses them."""
+        ...
+
+    def generate_many(
+        self, prompts: Sequence[str], seeds: Sequence[int], negatives: Sequence[str | None] | None = None
+    ) -> list[Generated | Failed]:
         """One picture for each prompt, from its own seed alone, whatever stands beside it in a batch.
 
-        Equal seeds start from equal noise, so prompts can be compared on it.
+        Equal seeds start from equal noise, so prompts can be compared on it. A negative prompt says what its picture
+        shall not show; None: as the generator was opened.
         """
         ...
 

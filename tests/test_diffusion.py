@@ -176,6 +176,19 @@ def test_what_is_made_is_recorded(sd: Path) -> None:
     assert not np.array_equal(pictures(plain), pictures([made])), "the negative prompt has to matter"
 
 
+@pytest.mark.parametrize("size", [1, 4])
+def test_each_picture_may_have_its_own_negative_prompt(sd: Path, size: int) -> None:
+    negatives = [None, "blurry", "an owl", None]
+    made = generator(sd, batch_size=size).generate_many(PROMPTS, SEEDS, negatives)
+    assert [one.made.negative_prompt for one in made if isinstance(one, Generated)] == negatives
+    plain = pictures(generator(sd).generate_many(PROMPTS, SEEDS))
+    same = np.abs(pictures(made) - plain).reshape(4, -1).max(axis=1) <= 1
+    assert same.tolist() == [True, False, False, True]
+    blurry = pictures(generator(sd, replace(FAST, negative_prompt="blurry")).generate_many(PROMPTS[1:2], SEEDS[1:2]))
+    assert np.abs(pictures(made)[1:2] - blurry).max() <= 1
+    assert generator(sd).takes_negatives
+
+
 def test_settings_tell_pictures_apart(sd: Path, copy: Path) -> None:
     base = generator(sd).settings()
     assert json.loads(json.dumps(base)) == base

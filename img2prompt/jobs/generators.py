@@ -22,6 +22,7 @@ class GeneratorRow:
     about: str
     licence: str
     open: Callable[[str, PictureSettings, RunSettings], Generator]
+    negatives: bool = True  # whether it may have negative prompts; a pipeline says so when it is open
 
 
 def open_generator(name: str, picture: PictureSettings, run: RunSettings) -> Generator:
@@ -63,7 +64,7 @@ def _storybook(name: str, picture: PictureSettings, run: RunSettings) -> Generat
 
 
 GENERATORS: dict[str, GeneratorRow] = {
-    "storybook": GeneratorRow("the storybook world, drawn without a model", "MIT", _storybook),
+    "storybook": GeneratorRow("the storybook world, drawn without a model", "MIT", _storybook, negatives=False),
     **{
         preset.name: GeneratorRow(preset.about or f"{preset.image_px} px", preset.licence, _diffusion)
         for preset in DIFFUSION_PRESETS.values()

@@ -8,15 +8,28 @@ from img2prompt.jobs.options import number
 from img2prompt.models.diffusion_schedulers import SCHEDULERS, row_of
 from img2prompt.models.diffusion_settings import ATTENTIONS, DTYPES, OFFLOADS, PictureSettings, RunSettings
 
+DERIVED = "derived"
 
-def add_picture_options(parser: argparse.ArgumentParser) -> None:
-    """What settles a picture beside model, prompt and seed."""
+
+def add_picture_options(parser: argparse.ArgumentParser, *, derived: bool = False) -> None:
+    """What settles a picture beside model, prompt and seed.
+
+    Args:
+        parser: of the verb.
+        derived: the verb can derive negative prompts from what its comparison finds.
+    """
     add = parser.add_argument_group("the pictures (default: as the model's card says)").add_argument
     add("--size", type=_size, metavar="PX", help="side, or WIDTHxHEIGHT, e.g. 512 or 768x512")
     add("--steps", type=number(int, 1, 1000), metavar="N", help="of denoising")
     add("--guidance", type=number(float, 0, 100), metavar="G", help="guidance scale")
     add("--scheduler", type=_scheduler, metavar="NAME", help=", ".join(SCHEDULERS))
-    add("--negative-prompt", metavar="TEXT", help="what the pictures should not show; stock: faults of pictures")
+    more = "; derived: each prompt drawn again, without what most of its pictures show too many" if derived else ""
+    add(
+        "--negative-prompt",
+        type=str if derived else _given,
+        metavar="TEXT",
+        help=f"what the pictures should not show; stock: faults of pictures; none (default){more}",
+    )
     add("--no-safety-checker", action="store_true", help="leave it away where the model has one")
 
 
@@ -36,10 +49,12 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
 
 
 def picture_settings(options: argparse.Namespace) -> PictureSettings:
-    """As the options say."""
+    """As the options say; negative prompts that are to be derived are not known yet."""
     width, height = options.size or (None, None)
-    negative = options.negative_prompt
-    if negative is not None and negative.strip().lower() == "stock":
+    negative, word = options.negative_prompt, _word(options.negative_prompt)
+    if word in ("none", DERIVED):
+        negative = None
+    elif word == "stock":
         from img2prompt.upsampling.negative import negative_for
 
         negative = negative_for("", "stock").text
@@ -52,6 +67,11 @@ def picture_settings(options: argparse.Namespace) -> PictureSettings:
         negative_prompt=negative,
         safety_checker=not options.no_safety_checker,
     )
+
+
+def wants_derived(options: argparse.Namespace) -> bool:
+    """Whether negative prompts are to follow from what the comparison finds."""
+    return _word(options.negative_prompt) == DERIVED
 
 
 def run_settings(options: argparse.Namespace) -> RunSettings:
@@ -67,6 +87,16 @@ def run_settings(options: argparse.Namespace) -> RunSettings:
         compile=options.compile,
         allow_pickle=options.allow_pickle,
     )
+
+
+def _word(negative: str | None) -> str | None:
+    return negative and negative.strip().lower()
+
+
+def _given(text: str) -> str:
+    if _word(text) == DERIVED:
+        raise argparse.ArgumentTypeError(f"{text}: it follows from comparing pictures; only roundtrip derives it")
+    return text
 
 
 def _size(text: str) -> tuple[int, int]:

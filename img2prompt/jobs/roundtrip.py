@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from img2prompt.errors import ConfigError, DataError
 from img2prompt.jobs.options import add_model_options, number
-from img2prompt.jobs.picture_options import add_picture_options, add_run_options, picture_settings
+from img2prompt.jobs.picture_options import (
+    DERIVED,
+    add_picture_options,
+    add_run_options,
+    picture_settings,
+    wants_derived,
+)
 
 if TYPE_CHECKING:
     from img2prompt.jobs.loop.folder import RunFolder
@@ -39,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_model_options(parser)
     add("--ignore-metadata", action="store_true", help="a prompt inside of a file is not taken as its true prompt")
     _add_loop(parser)
-    add_picture_options(parser)
+    add_picture_options(parser, derived=True)
     add_run_options(parser)
     add("--json", action="store_true", help="print summary.json instead of the table")
     add("--no-report", action="store_true", help="write no report.html")
@@ -94,12 +100,13 @@ def roundtrip(options: argparse.Namespace) -> int:
     from img2prompt.jobs.doctor import installation
     from img2prompt.jobs.loop.folder import RunFolder
     from img2prompt.jobs.loop.judge import judge_pictures, metrics_of
-    from img2prompt.jobs.loop.opening import judge_of, parts_of
+    from img2prompt.jobs.loop.opening import judge_of, parts_of, refuse_negatives
     from img2prompt.jobs.loop.plan import pictures_of
     from img2prompt.jobs.loop.trip import Trip
 
     if options.judge is not None:
         metrics_of(options.judge)  # refuses a judge that there is not, before any work
+    refuse_negatives(options)
     items, wishes = _items(options), _wishes(options)
     settings = {**_settings(options), "pictures": pictures_of(items)}
     with RunFolder(options.output, settings, installation()) as run:
@@ -109,6 +116,7 @@ def roundtrip(options: argparse.Namespace) -> int:
             raise DataError(_none_usable(trip))
         trip.refine()
         trip.pictures()
+        trip.negate()
         trip.scores()
         if options.judge is not None:
             judge_pictures(run, trip.cases(), partial(judge_of, options))
@@ -148,6 +156,7 @@ def _wishes(options: argparse.Namespace) -> Wishes:
         asked=asked,
         candidates=options.candidates,
         metadata=not options.ignore_metadata,
+        negate=wants_derived(options),
     )
 
 
@@ -159,7 +168,8 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     preset = options.preset or best_available().name
     settings = {"preset": preset, **{name: getattr(options, name) for name in names}, "judge": options.judge}
     settings |= {"refine": options.refine, "refine_metric": options.refine_metric if options.refine else None}
-    return {**settings, "kinds": options.kinds, **asdict(picture_settings(options))}
+    settings |= {"kinds": options.kinds, **asdict(picture_settings(options))}
+    return settings | ({"negative_prompt": DERIVED} if wants_derived(options) else {})
 
 
 def _none_usable(trip: Trip) -> str:
@@ -173,6 +183,7 @@ def _finish(run: RunFolder, trip: Trip, options: argparse.Namespace) -> dict[str
     """Writes results.jsonl, summary.json and report.html; returns the summary."""
     from img2prompt.jobs.loop.judge import metrics_of
     from img2prompt.jobs.loop.judge_summary import summarise_verdicts
+    from img2prompt.jobs.loop.negated import summarise_negated
     from img2prompt.jobs.loop.refine import summarise_refined
     from img2prompt.jobs.loop.scoring import set_scores
     from img2prompt.jobs.loop.summary import BASE, summarise
@@ -184,6 +195,8 @@ def _finish(run: RunFolder, trip: Trip, options: argparse.Namespace) -> dict[str
     summary["skipped_metrics"] = trip.skipped_metrics
     if sets := set_scores(run, [*trip.kinds(), "floor"]):
         summary["sets"] = sets
+    if wants_derived(options):
+        summary["negated"] = summarise_negated(rows)
     if options.refine is not None:
         summary["refined"] = summarise_refined(rows, options.refine_metric)
     if options.judge is not None:

@@ -6,9 +6,9 @@ was made before changes it. When memory runs out, the batch is halved and the wo
 
 from __future__ import annotations
 
-import inspect
 import logging
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +18,10 @@ from PIL import Image
 
 from img2prompt.errors import ConfigError, ModelError
 from img2prompt.models.devices import usable
+from img2prompt.models.diffusion_arguments import arguments_of, takes_negatives
 from img2prompt.models.diffusion_encoders import EncoderRoom
 from img2prompt.models.diffusion_joined import open_joined
 from img2prompt.models.diffusion_loading import dtype_of, fingerprint, first_line
-from img2prompt.models.diffusion_mending import usual_call
 from img2prompt.models.diffusion_presets import locate
 from img2prompt.models.diffusion_schedulers import sampler_of, set_scheduler
 from img2prompt.models.diffusion_settings import PictureSettings, RunSettings
@@ -36,7 +36,6 @@ __all__ = ["DiffusionGenerator", "PictureSettings", "RunSettings"]
 _log = logging.getLogger(__name__)
 
 _BLACK = 2 / 255  # no sample of the picture is brighter
-_OURS = {"prompt", "generator", "output_type"}  # arguments of a pipeline that every picture gives
 
 
 class DiffusionGenerator:
@@ -72,7 +71,7 @@ class DiffusionGenerator:
         self.pipeline: DiffusionPipeline = self._joined.pipeline
         self._dtype = str(dtype_of(run.dtype, self.device)).removeprefix("torch.")
         self._batch_size = run.batch_size
-        self._call = self._arguments()
+        self._call = arguments_of(self._located, self.pipeline, self._wanted)
         self._sampler = self._set_scheduler()
         self._joined.follow()
         self._room = EncoderRoom(self.pipeline)
@@ -81,6 +80,11 @@ class DiffusionGenerator:
     def batch_size(self) -> int:
         """Pictures at once."""
         return self._batch_size
+
+    @property
+    def takes_negatives(self) -> bool:
+        """Whether the pipeline has negative prompts."""
+        return takes_negatives(self.pipeline)
 
     def settings(self) -> dict[str, Any]:
         """What settles a picture beside prompt and seed."""
@@ -103,12 +107,15 @@ class DiffusionGenerator:
             "safety_checker": getattr(self.pipeline, "safety_checker", None) is not None,
         }
 
-    def generate_many(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Generated | Failed]:
+    def generate_many(
+        self, prompts: Sequence[str], seeds: Sequence[int], negatives: Sequence[str | None] | None = None
+    ) -> list[Generated | Failed]:
         """One picture for each prompt, from its own seed.
 
         Args:
             prompts: B texts.
             seeds: B numbers of 0 to 2**63 - 1; equal ones start from equal noise.
+            negatives: B texts of what each picture shall not show; None: as the settings say.
 
         Returns:
             In the order of the prompts. A picture fails when it is black (BlackPicture), holds numbers that are not
@@ -119,23 +126,27 @@ class DiffusionGenerator:
         """
         if len(prompts) != len(seeds):
             raise ValueError(f"{len(prompts)} prompts, {len(seeds)} seeds")
+        denied = [self._wanted.negative_prompt if text is None else text for text in negatives or [None] * len(prompts)]
         made: list[Generated | Failed] = []
         while len(made) < len(prompts):
-            part = slice(len(made), len(made) + self._batch_size)
-            batch = self._try(list(prompts[part]), list(seeds[part]))
+            size = _alike(denied[len(made) : len(made) + self._batch_size])
+            part = slice(len(made), len(made) + size)
+            batch = self._try(list(prompts[part]), list(seeds[part]), denied[part])
             if batch is None:
-                self._halve(min(self._batch_size, len(prompts) - len(made)))
+                self._halve(size)
             else:
                 made += batch
         return made
 
-    def _try(self, prompts: list[str], seeds: list[int]) -> list[Generated | Failed] | None:
-        """The pictures of one batch, or None: memory ran out."""
+    def _try(
+        self, prompts: list[str], seeds: list[int], negatives: list[str | None]
+    ) -> list[Generated | Failed] | None:
+        """The pictures of one batch, with negative prompts for all or for none; None: memory ran out."""
         # No surrogate has a token; the prompt is recorded as it was given.
         texts = [prompt.encode("utf-8", "replace").decode() for prompt in prompts]
         arguments: dict[str, Any] = {**self._call}
-        if self._wanted.negative_prompt is not None:
-            arguments["negative_prompt"] = [self._wanted.negative_prompt] * len(texts)
+        if negatives[0] is not None:
+            arguments["negative_prompt"] = negatives
         generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         try:
             with torch.no_grad(), quietly("diffusers"), np.errstate(invalid="ignore"):
@@ -150,7 +161,7 @@ class DiffusionGenerator:
             raise ModelError(f"{self._located.name}: a {type(self.pipeline).__name__} gives no pictures")
         flagged = getattr(out, "nsfw_content_detected", None)
         checks: list[bool | None] = [None] * len(texts) if flagged is None else [bool(flag) for flag in flagged]
-        rows = zip(prompts, texts, seeds, out.images, checks, strict=True)
+        rows = zip(zip(prompts, negatives, strict=True), texts, seeds, out.images, checks, strict=True)
         return [self._judged(*row) for row in rows]
 
     def _halve(self, size: int) -> None:
@@ -167,9 +178,15 @@ class DiffusionGenerator:
         clear_device_cache(garbage_collection=True)
 
     def _judged(
-        self, prompt: str, text: str, seed: int, pixels: NDArray[np.float32], flagged: bool | None
+        self,
+        asked: tuple[str, str | None],
+        text: str,
+        seed: int,
+        pixels: NDArray[np.float32],
+        flagged: bool | None,
     ) -> Generated | Failed:
-        """A picture (H,W,3) in 0..1, or why it is none."""
+        """A picture (H,W,3) in 0..1 of a prompt and its negative one, or why it is none."""
+        prompt, negative = asked
         if flagged:
             return Failed(prompt, "the safety checker withheld the picture", "Withheld")
         if not np.isfinite(pixels).all():
@@ -179,7 +196,7 @@ class DiffusionGenerator:
         image = Image.fromarray((pixels * 255).round().astype(np.uint8))
         made = EmbeddedPrompt(
             prompt=prompt,
-            negative_prompt=self._wanted.negative_prompt,
+            negative_prompt=negative,
             model=self._located.name,
             seed=seed,
             steps=self._call.get("num_inference_steps"),
@@ -188,33 +205,6 @@ class DiffusionGenerator:
             height_px=image.height,
         )
         return Generated(image, made, self._sampler, self._room.read_part(text), checked=flagged is False)
-
-    def _arguments(self) -> dict[str, Any]:
-        """Arguments of every call: what was asked for, else the preset's value, else the pipeline's own."""
-        wanted, preset, pipeline = self._wanted, self._located.preset, type(self.pipeline)
-        parameters = inspect.signature(pipeline.__call__).parameters
-        if not parameters.keys() >= _OURS:
-            raise ModelError(f"{self._located.name}: a {pipeline.__name__} makes no pictures from prompts alone")
-        asked = {
-            "num_inference_steps": (wanted.steps, preset and preset.steps),
-            "guidance_scale": (wanted.guidance_scale, preset and preset.guidance_scale),
-            "height": (wanted.height_px, preset and preset.image_px),
-            "width": (wanted.width_px, preset and preset.image_px),
-            "negative_prompt": (wanted.negative_prompt, None),
-        }
-        arguments = usual_call(self.pipeline) | (dict(preset.call) if preset is not None else {})
-        for name, (given, usual) in asked.items():
-            if name not in parameters:
-                if given is not None:
-                    raise ConfigError(f"{self._located.name}: a {pipeline.__name__} takes no {name.replace('_', ' ')}")
-                continue
-            value = next((v for v in (given, usual, parameters[name].default) if v is not None), None)
-            if value is not None and name != "negative_prompt":
-                arguments[name] = value
-        needed = [n for n, p in parameters.items() if _is_needed(p) and n not in {*_OURS, *arguments, "self"}]
-        if needed:
-            raise ModelError(f"{self._located.name}: a {pipeline.__name__} needs more than a prompt: {needed[0]}")
-        return arguments
 
     def _set_scheduler(self) -> str | None:
         preset, scheduler = self._located.preset, getattr(self.pipeline, "scheduler", None)
@@ -226,9 +216,9 @@ class DiffusionGenerator:
         return None if scheduler is None else sampler_of(scheduler)
 
 
-def _is_needed(parameter: inspect.Parameter) -> bool:
-    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    return parameter.default is inspect.Parameter.empty and parameter.kind not in kinds
+def _alike(negatives: Sequence[str | None]) -> int:
+    """How many of the first are all there, or all absent: a pipeline takes negative prompts for all or for none."""
+    return len(list(takewhile(lambda text: (text is None) == (negatives[0] is None), negatives)))
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from img2prompt.jobs.loop.negated import SUFFIX
+
 Row = Mapping[str, Any]
 SHOWN = 3  # failures of a kind that are named
 _NOTHING = "-"
@@ -41,6 +43,10 @@ def remarks(summary: Row) -> list[str]:
     skipped = summary["skipped_metrics"]
     why = "summary.json says why, and what brings them"
     lines = [f"not measured here: {', '.join(skipped)}; {why}"] if skipped else []
+    for kind, found in (summary.get("negated") or {}).items():
+        name = kind.removesuffix(SUFFIX)
+        what = f"got a negative one and new pictures ({kind})" if found["negated"] else "showed anything to negate"
+        lines.append(f"negative prompts: {found['negated'] or 'none'} of {found['prompts']} {name} prompts {what}")
     if outside := summary.get("outside_domain"):
         more = f" and {len(outside) - SHOWN} more" if len(outside) > SHOWN else ""
         named = ", ".join(outside[:SHOWN])
@@ -64,6 +70,7 @@ def _tests(metrics: Mapping[str, Row]) -> list[str]:
     kinds = list(dict.fromkeys(test["a"] for row in metrics.values() for test in row["tests"] if test["n"]))
     if not kinds:
         return []
+    negated = [kind for kind in kinds if kind.endswith(SUFFIX)]
     lines = [["", *kinds]]
     for name, row in metrics.items():
         tests = {test["a"]: test for test in row["tests"]}
@@ -71,6 +78,7 @@ def _tests(metrics: Mapping[str, Row]) -> list[str]:
     return [
         "",
         "difference to the predicted prompt, and the p of a paired test, corrected for the metrics (Holm)",
+        *([f"(of {' and '.join(negated)}: to the same prompt without)"] if negated else []),
         "",
         *_aligned(lines),
     ]

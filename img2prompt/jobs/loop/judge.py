@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from img2prompt.errors import ConfigError
 from img2prompt.jobs.loop.folder import RunFolder
 from img2prompt.jobs.loop.originals import open_pictures
-from img2prompt.jobs.loop.pictures import Wanted, picture_row
+from img2prompt.jobs.loop.pictures import Wanted, grouped, picture_row
 from img2prompt.jobs.loop.scoring import Case
 from img2prompt.progress import track
 from img2prompt.results import Failed
@@ -131,11 +131,8 @@ def judge_pictures(run: RunFolder, cases: Sequence[Case], opened: Callable[[], J
         OutputError: a verdict cannot be written; those before it stay.
         Img2PromptError: the judge cannot be opened.
     """
-    twins: dict[tuple[str, str, int], list[Wanted]] = {}
     references = {case.id: case.reference for case in cases}
-    for picture in _there(run, cases):
-        twins.setdefault((picture.id, picture.prompt, picture.seed), []).append(picture)
-    todo = [group for group in twins.values() if not all(_stands(run, one.file) for one in group)]
+    todo = [group for group in grouped(_there(run, cases)) if not all(_stands(run, one.file) for one in group)]
     if not todo:
         return
     judge = opened()

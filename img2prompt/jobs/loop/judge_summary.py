@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from img2prompt.jobs.loop.negated import base_of
 from img2prompt.metrics import METRICS, estimate, paired_test
 
 Row = Mapping[str, Any]
@@ -24,7 +25,7 @@ def summarise_verdicts(rows: Sequence[Row], seeds: int, base: str, name: str, sa
     Args:
         rows: of results.jsonl.
         seeds: pictures of a prompt.
-        base: the kind of prompt that every other is tested against.
+        base: the kind of prompt that every other is tested against, but for those with negative prompts.
         name: of the judge.
         same: metrics that the judge is itself; agreement with them says nothing.
 
@@ -45,9 +46,9 @@ def summarise_verdicts(rows: Sequence[Row], seeds: int, base: str, name: str, sa
         "higher_is_better": True,
         "kinds": {kind: estimate(tables[kind]).to_dict() for kind in kinds},
         "tests": [
-            {"a": kind, "b": base, **paired_test(tables[kind], tables[base]).to_dict()}
+            {"a": kind, "b": other, **paired_test(tables[kind], tables[other]).to_dict()}
             for kind in kinds
-            if kind not in (base, "floor") and base in kinds
+            if (other := base_of(kind, base)) != kind and kind != "floor" and other in kinds
         ],
         "agreement": {metric: told for metric in names if (told := agreement(rows, metric)) is not None},
         "failed": len(failed),

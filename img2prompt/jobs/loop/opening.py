@@ -8,8 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from img2prompt.errors import ConfigError
+from img2prompt.jobs.loop.negated import NEGATED
 from img2prompt.jobs.loop.trip import Parts
-from img2prompt.jobs.picture_options import picture_settings, run_settings
+from img2prompt.jobs.picture_options import picture_settings, run_settings, wants_derived
 
 if TYPE_CHECKING:
     from img2prompt.comparison import Comparer
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from img2prompt.jobs.loop.refine import Refiner
     from img2prompt.predictor import Predictor
     from img2prompt.results import Generator, Upsampler
+
+
+_NO_NEGATIVES = "--negative-prompt derived: {} takes no negative prompt"
 
 
 def parts_of(options: argparse.Namespace) -> Parts:
@@ -54,10 +59,35 @@ def target_of(generator: str) -> str:
 
 
 def generator_of(options: argparse.Namespace) -> Generator:
-    """Who makes the pictures."""
+    """Who makes the pictures.
+
+    Raises:
+        ConfigError: negative prompts are to be derived, and its pipeline has none.
+        Img2PromptError: it cannot be opened.
+    """
     from img2prompt.jobs.generators import open_generator
 
-    return open_generator(options.generator, picture_settings(options), run_settings(options))
+    opened = open_generator(options.generator, picture_settings(options), run_settings(options))
+    if wants_derived(options) and not opened.takes_negatives:
+        raise ConfigError(_NO_NEGATIVES.format(options.generator))
+    return opened
+
+
+def refuse_negatives(options: argparse.Namespace) -> None:
+    """Says before any work what can be said without opening the generator.
+
+    Raises:
+        ConfigError: negative prompts are to be derived, and it has none or no kind of prompt would get one.
+    """
+    from img2prompt.jobs.generators import GENERATORS
+
+    if not wants_derived(options):
+        return
+    if options.generator in GENERATORS and not GENERATORS[options.generator].negatives:
+        raise ConfigError(f"{_NO_NEGATIVES.format(options.generator)}; storybook-diffusion does")
+    kinds = listed(options.kinds)
+    if kinds and not set(kinds) & set(NEGATED):
+        raise ConfigError(f"--negative-prompt derived: --kinds needs {' or '.join(NEGATED)}, which it is derived for")
 
 
 def _comparer(options: argparse.Namespace, predictor: Callable[[], Predictor]) -> Comparer:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,6 +25,12 @@ class Wanted:
     kind: str  # of the prompt: predicted, upsampled, ...
     prompt: str
     seed: int
+    negative: str | None = None  # what it shall not show
+
+    @property
+    def key(self) -> tuple[str, str, str | None, int]:
+        """What settles it: kinds of one original that have the same words share their picture."""
+        return (self.id, self.prompt, self.negative, self.seed)
 
     @property
     def file(self) -> str:
@@ -35,17 +41,13 @@ class Wanted:
 def regenerate(run: RunFolder, wanted: Sequence[Wanted], open_it: Callable[[], Generator]) -> None:
     """Makes the pictures that are not there yet; the generator is opened when there are such.
 
-    Kinds of one original that have the same words share their picture: prompt and seed settle it.
-
     Raises:
         ModelError: the pipeline refused several pictures one after the other.
         OutputError: a picture cannot be written; finished ones stay.
         Img2PromptError: the generator cannot be opened.
     """
-    twins: dict[tuple[str, str, int], list[Wanted]] = {}
-    for picture in wanted:
-        twins.setdefault((picture.id, picture.prompt, picture.seed), []).append(picture)
-    todo = [group for group in twins.values() if not _stands(run, group)]
+    twins = grouped(wanted)
+    todo = [group for group in twins if not _stands(run, group)]
     if not todo:
         return
     generator = open_it()
@@ -53,6 +55,14 @@ def regenerate(run: RunFolder, wanted: Sequence[Wanted], open_it: Callable[[], G
     made = _made(generator, [group[0] for group in todo])
     for group, result in zip(todo, track(made, total=len(todo), unit="picture", label="regenerate"), strict=True):
         _keep(run, group, result)
+
+
+def grouped(pictures: Iterable[Wanted]) -> list[list[Wanted]]:
+    """Those together that are the same picture under several names."""
+    groups: dict[Any, list[Wanted]] = {}
+    for picture in pictures:
+        groups.setdefault(picture.key, []).append(picture)
+    return list(groups.values())
 
 
 def picture_row(run: RunFolder, picture: Wanted) -> dict[str, Any]:
@@ -105,12 +115,15 @@ def _made(generator: Generator, wanted: Sequence[Wanted]) -> Iterator[Generated 
 
 def _batch(generator: Generator, part: Sequence[Wanted]) -> list[Generated | Failed]:
     prompts, seeds = [picture.prompt for picture in part], [picture.seed for picture in part]
+    negatives = [picture.negative for picture in part]
+    denied = any(text is not None for text in negatives)
     with span("regenerate", prompts=prompts, seeds=seeds, kinds=[picture.kind for picture in part]) as step:
-        made = generator.generate_many(prompts, seeds)
+        made = generator.generate_many(prompts, seeds, negatives) if denied else generator.generate_many(prompts, seeds)
         step.set(failed=sum(isinstance(item, Failed) for item in made))
         if one := next((item for item in made if isinstance(item, Generated)), None):
             how = {name: value for name, value in asdict(one.made).items() if name not in ("prompt", "seed")}
-            step.set(**how, sampler=one.sampler)
+            step.set(**how | ({"negative_prompt": [text or "" for text in negatives]} if denied else {}))
+            step.set(sampler=one.sampler)
     return made
 
 

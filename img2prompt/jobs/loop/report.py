@@ -8,7 +8,13 @@ from typing import Any
 
 from img2prompt.errors import OutputError
 from img2prompt.jobs.loop.report_judge import judge_section
-from img2prompt.jobs.loop.report_notes import how_section, left_out_section, refined_section, upsampled_section
+from img2prompt.jobs.loop.report_notes import (
+    how_section,
+    left_out_section,
+    negated_section,
+    refined_section,
+    upsampled_section,
+)
 from img2prompt.jobs.loop.report_pictures import ends_section, pictures_section
 from img2prompt.jobs.loop.report_run import (
     Run,
@@ -68,6 +74,7 @@ def report_page(run: Run) -> str:
         categories_section(run),
         sets_section(run),
         refined_section(run),
+        negated_section(run),
         ends_section(run, thumbnails),
         None if few else pictures,
         table_section(run, thumbnails.shown),

@@ -50,6 +50,24 @@ def refined_section(run: Run) -> Section | None:
     return Section("Refined", facts(_plain(shown)), "Candidates and edits, chosen by what they regenerate.")
 
 
+def negated_section(run: Run) -> Section | None:
+    """How many prompts were drawn once more with a negative one."""
+    negated = run.summary.get("negated")
+    if not negated:
+        return None
+    counts = {
+        kind_name(kind): f"{found.get('negated', 0):,} of {found.get('prompts', 0):,} prompts"
+        for kind, found in negated.items()
+    }
+    note = (
+        "Where most pictures of a prompt show what it does not ask for, it is drawn again from the same noise with a"
+        " negative prompt that names this; elsewhere the pictures are the same. They are compared with the very"
+        " pictures that the faults were found in: a part of what is gained may be chance, since any change makes the"
+        " worst pictures better on average."
+    )
+    return Section("Negative prompts", facts(counts), note)
+
+
 def left_out_section(run: Run) -> Section | None:
     """Metrics that could not be computed, and everything that failed, each with its reason."""
     parts = []

@@ -19,13 +19,15 @@ KINDS = {
     "true": "true prompt",
     "base": "base",
     "predicted": "predicted",
+    "predicted-negative": "predicted + negative",
     "upsampled": "upsampled",
+    "upsampled-negative": "upsampled + negative",
     "refined": "refined",
     "floor": "floor",
 }
 # What a prompt is compared with, word by word: the first of these that the row has.
 COMPARED = {"upsampled": ("predicted", "base"), "predicted": ("true",), "refined": ("predicted",)}
-PLOTTED = ("base", "predicted", "upsampled", "refined")  # kinds whose scores are drawn; all are in the tables
+PLOTTED = tuple(kind for kind in KINDS if kind not in ("true", "floor"))  # are drawn; all kinds are in the tables
 METRICS = {  # what metrics are called where their own name says too little
     "ssim": "SSIM",
     "lpips": "LPIPS",

@@ -86,6 +86,8 @@ def _about(row: Row, kind: str, other: str | None) -> Markup:
         f"lost: {', '.join(map(str, drift['lost']))}" if drift.get("lost") else "",
         f"contradicted: {', '.join(map(str, drift['contradicted']))}" if drift.get("contradicted") else "",
         f"missing in most pictures: {', '.join(map(str, faults['missing']))}" if faults.get("missing") else "",
+        f"negative prompt: {said['negative']}" if said.get("negative") else "",
+        "nothing to negate: the same pictures" if "negative" in said and not said["negative"] else "",
         f"shown besides: {', '.join(map(str, faults['extra']))}" if faults.get("extra") else "",
     ]
     line = " · ".join(part for part in parts if part)

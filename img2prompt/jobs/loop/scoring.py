@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from img2prompt.jobs.loop.folder import RunFolder
 from img2prompt.jobs.loop.originals import open_pictures, original_file
-from img2prompt.jobs.loop.pictures import Wanted, picture_row
+from img2prompt.jobs.loop.pictures import Wanted, grouped, picture_row
 from img2prompt.progress import track
 from img2prompt.results import Failed
 from img2prompt.tracing import span
@@ -60,15 +60,13 @@ def predict_again(
         for picture in pictures
         if run.get("again", picture.file) is None and "file" in picture_row(run, picture)
     ]
-    twins: dict[tuple[str, str, int], list[Wanted]] = {}  # kinds with the same words have the same picture
-    for picture in todo:
-        twins.setdefault((picture.id, picture.prompt, picture.seed), []).append(picture)
+    twins = grouped(todo)
     if not twins:
         return
-    files = (run.root / group[0].file for group in twins.values())
+    files = (run.root / group[0].file for group in twins)
     rows = predictor().predict_many(files, batch_size=batch_size, style=style, ignore_metadata=True)
     shown = track(rows, total=len(twins), unit="picture", label="predict again")
-    for group, row in zip(twins.values(), shown, strict=True):
+    for group, row in zip(twins, shown, strict=True):
         for picture in group:
             run.put("again", picture.file, {"error": row.error} if isinstance(row, Failed) else {"text": row.prompt})
 
@@ -132,15 +130,12 @@ class _Pictures:
             for kind, pictures in case.pictures.items()
         }
         self.files = [picture.file for some in there.values() for picture in some if picture is not None]
-        firsts: dict[tuple[str, int], Wanted] = {}
-        for picture in (picture for some in there.values() for picture in some if picture is not None):
-            firsts.setdefault((picture.prompt, picture.seed), picture)
-        self._distinct = list(firsts.values())
-        places = {key: place for place, key in enumerate(firsts)}
+        groups = grouped(picture for some in there.values() for picture in some if picture is not None)
+        self._distinct = [group[0] for group in groups]
+        places = {picture.key: place for place, picture in enumerate(self._distinct)}
         # Of each kind and seed, where its picture stands among the distinct ones.
         self._places = {
-            kind: [None if picture is None else places[(picture.prompt, picture.seed)] for picture in some]
-            for kind, some in there.items()
+            kind: [None if picture is None else places[picture.key] for picture in some] for kind, some in there.items()
         }
         ceiling = [place for place in self._places.get("predicted", ()) if place is not None]
         # Each against the next seed, the last against the first.

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from img2prompt.jobs.loop.negated import base_of
 from img2prompt.jobs.loop.scoring import CEILING, TRUE
 from img2prompt.metrics import METRICS, estimate, fraction_over, holm, paired_test
 
@@ -23,7 +24,7 @@ def summarise(rows: Sequence[Row], seeds: int, asked: Sequence[str], base: str =
         rows: of results.jsonl.
         seeds: pictures of a prompt.
         asked: kinds that were to be compared, in order.
-        base: the kind that every other is tested against.
+        base: the kind that every other is tested against; one with a negative prompt against the same without.
 
     Returns:
         images, seeds, outside_domain (sources that the captioner does not know the like of), outcomes (of upsampling,
@@ -84,9 +85,9 @@ def _metric(name: str, rows: Sequence[Row], seeds: int, asked: Sequence[str], ba
             for kind in kinds
         },
         "tests": [
-            {"a": kind, "b": base, **paired_test(tables[kind], tables[base]).to_dict()}
+            {"a": kind, "b": other, **paired_test(tables[kind], tables[other]).to_dict()}
             for kind in kinds
-            if kind != base and base in tables
+            if (other := base_of(kind, base)) != kind and other in tables
         ],
     }
 

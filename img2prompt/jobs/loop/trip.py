@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from img2prompt.jobs.loop.faults import faults_of
 from img2prompt.jobs.loop.folder import Row, RunFolder
 from img2prompt.jobs.loop.judge import judged_row
+from img2prompt.jobs.loop.negated import NEGATED, SUFFIX, derive, negated_prompts
 from img2prompt.jobs.loop.originals import original_file, read_originals, readable, truth_of
 from img2prompt.jobs.loop.pictures import Wanted, picture_row, regenerate
 from img2prompt.jobs.loop.plan import Item, floors_of, seeds_for
@@ -47,6 +48,7 @@ class Wishes:
         candidates: of which so many are compared, the predicted prompt among them.
         search_seeds: pictures of a prompt that refinement looks at.
         metadata: a prompt inside of a file is its true one.
+        negate: prompts are drawn once more, with negative ones derived from their pictures.
     """
 
     kinds: tuple[str, ...]
@@ -56,6 +58,7 @@ class Wishes:
     candidates: int = 1
     search_seeds: int = 4
     metadata: bool = True
+    negate: bool = False
 
 
 class Trip:
@@ -102,11 +105,17 @@ class Trip:
         wanted = [picture for case in self.cases() for pictures in case.pictures.values() for picture in pictures]
         regenerate(self._run, wanted, self._parts.generator)
 
+    def negate(self) -> None:
+        """Draws prompts once more without what most of their pictures show too many, where that is asked for."""
+        if self._wishes.negate:
+            self._read_again()
+            derive(self._run, self.cases(), self._negated())
+            self.pictures()
+
     def scores(self) -> None:
         """Predicts the prompts of the regenerated pictures and compares them."""
-        asked, cases = self._wishes.asked, self.cases()
-        predict_again(self._run, cases, self._parts.predictor, asked.style, asked.batch_size)
-        self.skipped_metrics = compare(self._run, cases, self._parts.comparer)
+        self._read_again()
+        self.skipped_metrics = compare(self._run, self.cases(), self._parts.comparer)
 
     def cases(self) -> list[Case]:
         """Every original whose prompt is known, with the pictures that it is to have."""
@@ -121,7 +130,8 @@ class Trip:
         """The kinds of prompts that are compared, in the order of tables."""
         others = [f"candidate-{place}" for place in range(2, self._wishes.candidates + 1)]
         wished = {"true": ["true"], "predicted": ["predicted"], "upsampled": ["upsampled"], "candidates": others}
-        return [kind for name in wished if name in self._wishes.kinds for kind in wished[name]] + ["refined"]
+        found = [kind for name in wished if name in self._wishes.kinds for kind in wished[name]]
+        return [*found, *(f"{kind}{SUFFIX}" for kind in self._negated()), "refined"]
 
     def predicted(self) -> list[Item]:
         """The originals that have a predicted prompt."""
@@ -132,6 +142,14 @@ class Trip:
         """The candidates for an original's prompt, best first."""
         prompts: list[Row] = self._run.get("predict", item.id)["prompts"]
         return prompts
+
+    def _negated(self) -> list[str]:
+        """The kinds of prompts that are drawn once more."""
+        return [kind for kind in NEGATED if self._wishes.negate and kind in self._wishes.kinds]
+
+    def _read_again(self) -> None:
+        asked = self._wishes.asked
+        predict_again(self._run, self.cases(), self._parts.predictor, asked.style, asked.batch_size)
 
     def _prompts(self) -> list[tuple[Item, dict[str, Row]]]:
         """Every original that has a predicted prompt, with all its prompts by kind."""
@@ -153,6 +171,7 @@ class Trip:
         if rich is not None and "text" in rich:
             prompts["upsampled"] = rich
         prompts |= {f"candidate-{place}": row for place, row in enumerate(others, 2)}
+        prompts |= negated_prompts(self._run, item.id, prompts)
         if refined is not None:
             prompts["refined"] = refined
         kept = {*self.kinds(), "true", "predicted"}  # of which a ceiling may be made
@@ -170,7 +189,7 @@ class Trip:
             predicted=prompts["predicted"]["text"],
             ceiling=TRUE if drawn else ANOTHER_SEED,
             pictures={
-                kind: [Wanted(item.id, kind, row["text"], seed) for seed in seeds]
+                kind: [Wanted(item.id, kind, row["text"], seed, row.get("negative")) for seed in seeds]
                 for kind, row in prompts.items()
                 if kind in made
             },

@@ -35,6 +35,7 @@ class StorybookGenerator:
     """
 
     batch_size = 16
+    takes_negatives = False  # what a prompt does not name is not drawn, but for what the world needs
 
     def __init__(self, image_px: int = 256) -> None:
         if not 32 <= image_px <= 2048:
@@ -45,8 +46,16 @@ class StorybookGenerator:
         """What settles a picture beside prompt and seed."""
         return {"model": "storybook", "width_px": self._image_px, "height_px": self._image_px}
 
-    def generate_many(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Generated | Failed]:
-        """One picture a prompt; a prompt that names nothing of the world fails."""
+    def generate_many(
+        self, prompts: Sequence[str], seeds: Sequence[int], negatives: Sequence[str | None] | None = None
+    ) -> list[Generated | Failed]:
+        """One picture a prompt; a prompt that names nothing of the world fails.
+
+        Raises:
+            ConfigError: a negative prompt, which nothing here heeds.
+        """
+        if any(text is not None for text in negatives or ()):
+            raise ConfigError("storybook: draws without a model, so it has no negative prompt")
         return [self._generate(prompt, seed) for prompt, seed in zip(prompts, seeds, strict=True)]
 
     def _generate(self, prompt: str, seed: int) -> Generated | Failed:
