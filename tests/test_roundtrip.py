@@ -254,6 +254,20 @@ def test_what_cannot_be_read_is_a_row_and_the_rest_goes_on(
     assert "none of the pictures can be used" in capsys.readouterr().err
 
 
+def test_scores_that_cannot_be_had_are_counted_however_often_it_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    render(SCENES[0], 96).resize((8, 8)).save(tmp_path / "tiny.png")  # too small for SSIM
+    render(SCENES[1], 96).save(tmp_path / "usual.png")
+    words = (tmp_path / "tiny.png", tmp_path / "usual.png", "--output", tmp_path / "run", "--upsampler", "none")
+    words = (*words, "--metrics", "ssim,colour_distance", "--seeds", 2, "--size", 64, "--device", "cpu")
+    for _ in range(2):
+        assert run(*words) == 0
+        assert summary_of(tmp_path / "run")["undefined_metrics"] == {"ssim": 4}  # predicted and floor, two seeds
+        assert "pictures without a number: ssim of 4; null in results.jsonl" in capsys.readouterr().err
+    assert "Scores that could not be had" in (tmp_path / "run" / "report.html").read_text()
+
+
 def test_pictures_that_are_no_numbers_are_rows(
     pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

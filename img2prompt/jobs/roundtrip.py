@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from img2prompt.jobs.picture_options import (
 )
 
 if TYPE_CHECKING:
-    from img2prompt.jobs.loop.folder import RunFolder
+    from img2prompt.jobs.loop.folder import Row, RunFolder
     from img2prompt.jobs.loop.plan import Item
     from img2prompt.jobs.loop.trip import Trip, Wishes
 
@@ -98,10 +97,13 @@ def roundtrip(options: argparse.Namespace) -> int:
         Img2PromptError: a model cannot be opened.
     """
     from img2prompt.jobs.doctor import installation
+    from img2prompt.jobs.loop.closing import table
+    from img2prompt.jobs.loop.ending import finish, tell
     from img2prompt.jobs.loop.folder import RunFolder
     from img2prompt.jobs.loop.judge import judge_pictures, metrics_of
     from img2prompt.jobs.loop.opening import judge_of, parts_of, refuse_negatives
     from img2prompt.jobs.loop.plan import pictures_of
+    from img2prompt.jobs.loop.summary import BASE
     from img2prompt.jobs.loop.trip import Trip
 
     if options.judge is not None:
@@ -120,8 +122,9 @@ def roundtrip(options: argparse.Namespace) -> int:
         trip.scores()
         if options.judge is not None:
             judge_pictures(run, trip.cases(), partial(judge_of, options))
-        summary = _finish(run, trip, options)
-    _print(summary, options)
+        rows = trip.rows()
+        summary = finish(run, rows, _found(run, rows, trip, options), BASE, options)
+    tell(summary, table, options)
     return 1 if summary["failed"] else 0
 
 
@@ -179,44 +182,18 @@ def _none_usable(trip: Trip) -> str:
     return f"none of the pictures can be used: {first['source']}: {first['error']}{others}"
 
 
-def _finish(run: RunFolder, trip: Trip, options: argparse.Namespace) -> dict[str, Any]:
-    """Writes results.jsonl, summary.json and report.html; returns the summary."""
-    from img2prompt.jobs.loop.judge import metrics_of
-    from img2prompt.jobs.loop.judge_summary import summarise_verdicts
+def _found(run: RunFolder, rows: Sequence[Row], trip: Trip, options: argparse.Namespace) -> Row:
+    """What the rows say together."""
     from img2prompt.jobs.loop.negated import summarise_negated
     from img2prompt.jobs.loop.refine import summarise_refined
     from img2prompt.jobs.loop.scoring import set_scores
-    from img2prompt.jobs.loop.summary import BASE, summarise
+    from img2prompt.jobs.loop.summary import summarise
 
-    rows = trip.rows()
-    lines = [json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n" for row in rows]
-    run.write("results.jsonl", b"".join(lines))
-    summary = {"config": run.config, **summarise(rows, options.seeds, trip.kinds())}
-    summary["skipped_metrics"] = trip.skipped_metrics
+    found = summarise(rows, options.seeds, trip.kinds()) | {"skipped_metrics": trip.skipped_metrics}
     if sets := set_scores(run, [*trip.kinds(), "floor"]):
-        summary["sets"] = sets
+        found["sets"] = sets
     if wants_derived(options):
-        summary["negated"] = summarise_negated(rows)
+        found["negated"] = summarise_negated(rows)
     if options.refine is not None:
-        summary["refined"] = summarise_refined(rows, options.refine_metric)
-    if options.judge is not None:
-        same = metrics_of(options.judge)
-        summary["judge"] = summarise_verdicts(rows, options.seeds, BASE, options.judge, same)
-    run.write("summary.json", (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode())
-    if not options.no_report:
-        from img2prompt.jobs.loop.report import write_report
-
-        write_report(run.root)
-    return summary
-
-
-def _print(summary: dict[str, Any], options: argparse.Namespace) -> None:
-    from img2prompt.jobs.loop.closing import remarks, table
-
-    if options.json:
-        print(json.dumps(summary, indent=1, ensure_ascii=False))
-    else:
-        print("\n".join(table(summary)))
-    for line in remarks(summary):
-        print(line, file=sys.stderr)
-    print(options.output / ("summary.json" if options.no_report else "report.html"), file=sys.stderr)
+        found["refined"] = summarise_refined(rows, options.refine_metric)
+    return found

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
-import sys
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -18,9 +16,7 @@ from img2prompt.jobs.upsample_inputs import Inputs, add_input_options, find_prom
 
 if TYPE_CHECKING:
     from img2prompt.comparison import Comparer
-    from img2prompt.jobs.loop.folder import RunFolder
     from img2prompt.jobs.loop.judge import Judge
-    from img2prompt.jobs.validate_trip import TextTrip
     from img2prompt.predictor import Predictor
     from img2prompt.results import Upsampler
 
@@ -83,10 +79,13 @@ def validate(options: argparse.Namespace) -> int:
         Img2PromptError: a model cannot be opened.
     """
     from img2prompt.jobs.doctor import installation
+    from img2prompt.jobs.loop.ending import finish, tell
     from img2prompt.jobs.loop.folder import RunFolder
     from img2prompt.jobs.loop.judge import judge_pictures
     from img2prompt.jobs.loop.opening import generator_of
-    from img2prompt.jobs.validate_trip import Parts, TextTrip
+    from img2prompt.jobs.loop.summary import summarise
+    from img2prompt.jobs.validate_closing import table
+    from img2prompt.jobs.validate_trip import KINDS, Parts, TextTrip
 
     inputs = _inputs(options)
     parts = Parts(
@@ -102,8 +101,11 @@ def validate(options: argparse.Namespace) -> int:
         trip.scores()
         if options.judge != "none":
             judge_pictures(run, trip.cases(), partial(_judge, options))
-        summary = _finish(run, trip, options)
-    _print(summary, options)
+        rows = trip.rows()
+        found = summarise(rows, options.seeds, KINDS, KINDS[0]) | {"skipped_metrics": trip.skipped_metrics}
+        found["failed"] = [row.to_dict() for row in trip.refused] + found["failed"]
+        summary = finish(run, rows, found, KINDS[0], options)
+    tell(summary, table, options)
     return 1 if summary["failed"] or summary.get("judge", {}).get("failed") else 0
 
 
@@ -166,37 +168,3 @@ def _judge(options: argparse.Namespace) -> Judge:
 
     reach = BackEndSettings(device=options.device, endpoint=options.judge_endpoint)
     return open_judge(options.judge, JudgeSettings(reach, options.rubric, partial(_predictor, options)))
-
-
-def _finish(run: RunFolder, trip: TextTrip, options: argparse.Namespace) -> dict[str, Any]:
-    """Writes results.jsonl, summary.json and report.html; returns the summary."""
-    from img2prompt.jobs.loop.judge import metrics_of
-    from img2prompt.jobs.loop.judge_summary import summarise_verdicts
-    from img2prompt.jobs.loop.summary import summarise
-    from img2prompt.jobs.validate_trip import KINDS
-
-    rows = trip.rows()
-    lines = [json.dumps(row, ensure_ascii=False).encode(errors="backslashreplace") + b"\n" for row in rows]
-    run.write("results.jsonl", b"".join(lines))
-    summary = {"config": run.config, **summarise(rows, options.seeds, KINDS, KINDS[0])}
-    summary["failed"] = [row.to_dict() for row in trip.refused] + summary["failed"]
-    summary["skipped_metrics"] = trip.skipped_metrics
-    if options.judge != "none":
-        same = metrics_of(options.judge)
-        summary["judge"] = summarise_verdicts(rows, options.seeds, KINDS[0], options.judge, same)
-    run.write("summary.json", (json.dumps(summary, indent=1, ensure_ascii=False) + "\n").encode())
-    if not options.no_report:
-        from img2prompt.jobs.loop.report import write_report
-
-        write_report(run.root)
-    return summary
-
-
-def _print(summary: dict[str, Any], options: argparse.Namespace) -> None:
-    from img2prompt.jobs.loop.closing import remarks
-    from img2prompt.jobs.validate_closing import table
-
-    print(json.dumps(summary, indent=1, ensure_ascii=False) if options.json else "\n".join(table(summary)))
-    for line in remarks(summary):
-        print(line, file=sys.stderr)
-    print(options.output / ("summary.json" if options.no_report else "report.html"), file=sys.stderr)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from img2prompt.jobs.loop.closing import aligned
+
 Row = Mapping[str, Any]
 _HEAD = ("", "another prompt", "base", "upsampled", "difference", "95 %", "p (Holm)")
 
@@ -21,15 +23,8 @@ def table(summary: Row) -> list[str]:
         rows.append(_line(f"judge {judge['name']}", judge))
     if len(rows) == 1:
         return [many, "nothing could be measured"]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(_HEAD))]
-    lines = [
-        "  ".join(
-            cell.rjust(width) if place else cell.ljust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    ]
-    return [many, "how well pictures show the base prompt; difference: upsampled - base; v: less is better", "", *lines]
+    said = "how well pictures show the base prompt; difference: upsampled - base; v: less is better"
+    return [many, said, "", *aligned(rows)]
 
 
 def _line(name: str, found: Row) -> tuple[str, ...]:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from img2prompt.jobs.loop.case_rows import case_row, failed_pictures
 from img2prompt.jobs.loop.folder import Row, RunFolder
-from img2prompt.jobs.loop.judge import judged_row
 from img2prompt.jobs.loop.originals import open_pictures
 from img2prompt.jobs.loop.pictures import Wanted, picture_row, regenerate
 from img2prompt.jobs.loop.plan import floors_of, seeds_for
 from img2prompt.jobs.loop.prompts import upsample
 from img2prompt.jobs.loop.scoring import Case, predict_again
-from img2prompt.jobs.loop.summary import scores_row
 from img2prompt.progress import track
 from img2prompt.tracing import span
 
@@ -154,28 +153,11 @@ class TextTrip:
         ]
 
     def _row(self, case: Case, one: Prompt) -> Row:
-        texts = self._texts(case.id, one)
-        pictures = {kind: [picture_row(self._run, p) for p in some] for kind, some in case.pictures.items()}
-        scores, _ = scores_row((self._run.get("score", case.id) or {}).get("scores", {}))
         row: Row = {"id": case.id, "source": one.name, "original": None, **_kept(one.kept), "reference": one.prompt}
-        said = {
-            kind: [(self._run.get("again", picture.file) or {}).get("text") for picture in some]
-            for kind, some in case.pictures.items()
-        }
-        row |= {"prompts": texts, "pictures": pictures, "scores": scores, "again": said}
-        if judged := judged_row(self._run, case):
-            row["judged"] = judged
-        return row | {"ceiling": {}, "ceiling_from": "", "failed": self._failed(case, one, pictures)}
-
-    def _failed(self, case: Case, one: Prompt, pictures: Mapping[str, Sequence[Row]]) -> list[Row]:
+        row |= {"prompts": self._texts(case.id, one), **case_row(self._run, case)}
         rich = self._run.get("upsample", case.id) or {}
         failed = [{"source": one.name, "error": rich["error"], "kind": rich["kind"]}] if "error" in rich else []
-        return failed + [
-            {"source": f"{one.name}, {kind}, seed {row['seed']}", "error": row["error"], "kind": row["kind"]}
-            for kind, some in pictures.items()
-            for row in some
-            if "error" in row
-        ]
+        return {**row, "failed": [*failed, *failed_pictures(one.name, row)]}
 
 
 def _id(place: int, prompt: str) -> str:

@@ -33,7 +33,7 @@ def table(summary: Row) -> list[str]:
         "mean scores, and how many % of the way from floor to ceiling they are, with the interval of 95 %",
         "(v: less is better)",
         "",
-        *_aligned(lines),
+        *aligned(lines),
         *_tests(metrics),
     ]
 
@@ -47,6 +47,9 @@ def remarks(summary: Row) -> list[str]:
         name = kind.removesuffix(SUFFIX)
         what = f"got a negative one and new pictures ({kind})" if found["negated"] else "showed anything to negate"
         lines.append(f"negative prompts: {found['negated'] or 'none'} of {found['prompts']} {name} prompts {what}")
+    if undefined := summary.get("undefined_metrics"):
+        counts = ", ".join(f"{name} of {count}" for name, count in undefined.items())
+        lines.append(f"pictures without a number: {counts}; null in results.jsonl")
     if outside := summary.get("outside_domain"):
         more = f" and {len(outside) - SHOWN} more" if len(outside) > SHOWN else ""
         named = ", ".join(outside[:SHOWN])
@@ -80,7 +83,7 @@ def _tests(metrics: Mapping[str, Row]) -> list[str]:
         "difference to the predicted prompt, and the p of a paired test, corrected for the metrics (Holm)",
         *([f"(of {' and '.join(negated)}: to the same prompt without)"] if negated else []),
         "",
-        *_aligned(lines),
+        *aligned(lines),
     ]
 
 
@@ -118,7 +121,8 @@ def _p(value: float | None) -> str:
     return _NOTHING if value is None else "p <0.001" if value < 0.001 else f"p {value:.3f}"
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines with columns below each other: the first to the left, the others to the right."""
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     return [
         "  ".join(cell.ljust(width) if place == 0 else cell.rjust(width) for place, (cell, width) in enumerate(pairs))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2prompt.jobs.loop.negated import base_of
+from img2prompt.jobs.loop.summary import is_scored
 from img2prompt.metrics import METRICS, estimate, paired_test
 
 Row = Mapping[str, Any]
@@ -39,7 +40,7 @@ def summarise_verdicts(rows: Sequence[Row], seeds: int, base: str, name: str, sa
     kinds = [kind for kind in found if not np.isnan(tables[kind]).all()]
     verdicts = [one for row in rows for several in row["judged"].values() for one in several]
     failed = [one for one in verdicts if "error" in one and one.get("kind") != "NoPicture"]
-    names = [metric for metric in METRICS if metric not in same and _has(rows, metric)]
+    names = [metric for metric in METRICS if metric not in same and is_scored(rows, metric)]
     return {
         "name": name,
         "range": [0.0, 1.0],
@@ -100,10 +101,6 @@ def _pairs(row: Row, metric: str, sign: float) -> list[tuple[float, float]]:
             if score is not None and verdict.get("score") is not None:
                 found.append((sign * score, float(verdict["score"])))
     return found
-
-
-def _has(rows: Sequence[Row], metric: str) -> bool:
-    return any(metric in scores for row in rows for scores in (row.get("scores") or {}).values())
 
 
 def _table(verdicts: Sequence[Sequence[Row] | None], seeds: int) -> Array:

@@ -76,6 +76,11 @@ def left_out_section(run: Run) -> Section | None:
         reasons = [(metric_name(name), why) for name, why in skipped.items()]
         columns = [Column("metric"), Column("why")]
         parts.append(table(columns, reasons, caption="Metrics that were not computed", sortable=False))
+    undefined = run.summary.get("undefined_metrics") or {}
+    if undefined:
+        columns = [Column("metric"), Column("pictures without a number", "number")]
+        counts = [(metric_name(name), count) for name, count in undefined.items()]
+        parts.append(table(columns, counts, caption="Scores that could not be had", sortable=False))
     failed = [
         (str(one.get("source", "")), one.get("kind"), one.get("error")) for one in run.summary.get("failed") or []
     ]

@@ -28,11 +28,12 @@ def summarise(rows: Sequence[Row], seeds: int, asked: Sequence[str], base: str =
 
     Returns:
         images, seeds, outside_domain (sources that the captioner does not know the like of), outcomes (of upsampling,
-        how many each), failed and metrics, as in summary.json. Of each test `p` is as it was found, and `p_holm`
+        how many each), failed, undefined_metrics (of how many pictures a metric gives no number) and metrics, as in
+        summary.json. Of each test `p` is as it was found, and `p_holm`
         corrected for the metrics that test the same two kinds.
     """
     compared = [row for row in rows if row["scores"]]
-    metrics = {name: _metric(name, compared, seeds, asked, base) for name in METRICS if _has(compared, name)}
+    metrics = {name: _metric(name, compared, seeds, asked, base) for name in METRICS if is_scored(compared, name)}
     _correct(metrics)
     return {
         "images": sum(bool(row["prompts"]) for row in rows),
@@ -40,6 +41,7 @@ def summarise(rows: Sequence[Row], seeds: int, asked: Sequence[str], base: str =
         "outside_domain": [row["source"] for row in rows if row["prompts"].get(BASE, {}).get("in_domain") is False],
         "outcomes": dict(Counter(row["prompts"]["upsampled"]["outcome"] for row in rows if _upsampled(row))),
         "failed": [failed for row in rows for failed in row["failed"]],
+        "undefined_metrics": _undefined(compared),
         "metrics": metrics,
     }
 
@@ -53,8 +55,21 @@ def scores_row(scores: Mapping[str, Mapping[str, Any]]) -> tuple[Row, Row]:
     return kinds, kinds.pop(CEILING, {})
 
 
-def _has(rows: Sequence[Row], metric: str) -> bool:
-    return any(metric in scores for row in rows for scores in row["scores"].values())
+def is_scored(rows: Sequence[Mapping[str, Any]], metric: str) -> bool:
+    """Whether any picture was measured by a metric."""
+    return any(metric in scores for row in rows for scores in (row.get("scores") or {}).values())
+
+
+def _undefined(rows: Sequence[Row]) -> dict[str, int]:
+    """Metric -> of how many pictures that are there it gives no number."""
+    counts: Counter[str] = Counter()
+    for row in rows:
+        for kind, scores in row["scores"].items():
+            pictures = (row.get("pictures") or {}).get(kind, ())
+            for metric, values in scores.items():
+                pairs = zip(pictures, values, strict=False)
+                counts[metric] += sum("file" in picture and value is None for picture, value in pairs)
+    return {name: counts[name] for name in METRICS if counts[name]}
 
 
 def _upsampled(row: Row) -> bool:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from img2prompt.jobs.loop.case_rows import case_row, failed_pictures
 from img2prompt.jobs.loop.faults import faults_of
 from img2prompt.jobs.loop.folder import Row, RunFolder
-from img2prompt.jobs.loop.judge import judged_row
 from img2prompt.jobs.loop.negated import NEGATED, SUFFIX, derive, negated_prompts
 from img2prompt.jobs.loop.originals import original_file, read_originals, readable, truth_of
 from img2prompt.jobs.loop.pictures import Wanted, picture_row, regenerate
@@ -16,7 +16,6 @@ from img2prompt.jobs.loop.plan import Item, floors_of, seeds_for
 from img2prompt.jobs.loop.prompts import Asked, predict, upsample
 from img2prompt.jobs.loop.refine import refine, search_seeds
 from img2prompt.jobs.loop.scoring import ANOTHER_SEED, TRUE, Case, compare, predict_again
-from img2prompt.jobs.loop.summary import scores_row
 
 if TYPE_CHECKING:
     from img2prompt.comparison import Comparer
@@ -207,20 +206,9 @@ class Trip:
         if prompts is None:
             return {**row, "prompts": {}, "pictures": {}, "scores": {}, "again": {}, "failed": failed}
         case = self._case(item, prompts)
-        kinds, ceiling = scores_row((self._run.get("score", item.id) or {}).get("scores", {}))
-        pictures = {kind: [picture_row(self._run, one) for one in some] for kind, some in case.pictures.items()}
-        failed += [
-            {"source": f"{item.name}, {kind}, seed {one['seed']}", "error": one["error"], "kind": one["kind"]}
-            for kind, some in pictures.items()
-            for one in some
-            if "error" in one
-        ]
-        said = {
-            kind: [(self._run.get("again", one.file) or {}).get("text") for one in some]
-            for kind, some in case.pictures.items()
-        }
-        found: Row = {"scores": kinds, "ceiling": ceiling, "ceiling_from": case.ceiling, "again": said}
-        found["faults"] = {kind: faults_of(prompts[kind]["text"], said[kind]) for kind in said if kind != "floor"}
-        if judged := judged_row(self._run, case):
-            found["judged"] = judged
-        return {**row, "prompts": prompts, "reference": case.reference, "pictures": pictures, **found, "failed": failed}
+        found = case_row(self._run, case)
+        failed += failed_pictures(item.name, found)
+        said = {kind: texts for kind, texts in found["again"].items() if kind != "floor"}
+        faults = {kind: faults_of(prompts[kind]["text"], texts) for kind, texts in said.items()}
+        row |= {"prompts": prompts, "reference": case.reference, **found}
+        return {**row, "faults": faults, "failed": failed}
