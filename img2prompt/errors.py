@@ -1,4 +1,4 @@
-"""Every error a user can cause, and nothing else.
+"""Every error a user can cause, and how one of a library is told.
 
 The tree (each line a class; indentation is inheritance):
 
@@ -27,6 +27,8 @@ Programming errors are not in the tree: they propagate with their traceback.
 """
 
 from __future__ import annotations
+
+_TOLD_CHARS = 240  # of what a library says
 
 
 class Img2PromptError(Exception):
@@ -121,3 +123,14 @@ class TrainingError(Img2PromptError):
 
 class ClusterError(Img2PromptError):
     """A cluster cannot be reached, stands still or keeps losing a worker; finished shards stay."""
+
+
+def first_lines(error: BaseException, most: int = 2) -> str:
+    """What a library's error says, as one line of at most 240 characters.
+
+    Args:
+        error: of a library; the class's name stands for one that says nothing.
+        most: lines of it that are told.
+    """
+    lines = [line for line in map(str.strip, str(error).splitlines()) if line]
+    return " ".join(lines[:most])[:_TOLD_CHARS] or type(error).__name__

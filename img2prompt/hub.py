@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from img2prompt.errors import DownloadError, PresetError
+from img2prompt.errors import DownloadError, PresetError, first_lines
 
 # The names open_clip gives to weights, the safe format first.
 WEIGHTS = (
@@ -43,13 +43,22 @@ COMPANIONS = (
 SPARE_BYTES = 64 * 2**20  # left free on the disk after a download
 
 
-def cached_file(repository: str, name: str) -> Path | None:
-    """The file of the repository in the local cache, or None; no network."""
+def cached_file(repository: str, name: str, *, kind: str = "model") -> Path | None:
+    """The file of the repository in the local cache, or None; no network.
+
+    Args:
+        repository: "owner/name".
+        name: of the file.
+        kind: of the repository: "model" or "dataset".
+
+    Raises:
+        PresetError: no repository can have that name.
+    """
     from huggingface_hub import constants, try_to_load_from_cache
     from huggingface_hub.errors import HFValidationError
 
     try:
-        found = try_to_load_from_cache(repository, name, cache_dir=constants.HF_HUB_CACHE)
+        found = try_to_load_from_cache(repository, name, cache_dir=constants.HF_HUB_CACHE, repo_type=kind)
     except HFValidationError as error:
         raise PresetError(f"hf-hub:{repository}: not a repository's name; write hf-hub:OWNER/NAME") from error
     return Path(found) if isinstance(found, str) and Path(found).is_file() else None
@@ -194,7 +203,7 @@ def _explained(repository: str) -> Iterator[None]:
     except errors.OfflineModeIsEnabled as error:
         raise DownloadError(f"{repository}: HF_HUB_OFFLINE is set; unset it to download") from error
     except errors.HfHubHTTPError as error:
-        raise DownloadError(f"{repository}: the hub refused ({_first_line(error)}); try again later") from error
+        raise DownloadError(f"{repository}: the hub refused ({first_lines(error, 1)}); try again later") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DownloadError(f"{repository}: the disk is full; make room and run the same pull again") from error
@@ -216,13 +225,8 @@ def _is_transport(error: Exception) -> bool:
 
 
 def _interrupted(repository: str, error: Exception) -> DownloadError:
-    reason = _first_line(error)
+    reason = first_lines(error, 1)
     return DownloadError(
         f"{repository}: no connection to the hub, or it broke ({reason});"
         " check the network and run the same pull again: it goes on where it stopped"
     )
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:160] if lines else type(error).__name__

@@ -51,6 +51,21 @@ def test_what_is_missing_says_where_it_comes_from(name: str, tmp_path: Path, mon
         assert source in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_set_is_read_from_the_cache_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    row = BENCHMARKS["parti"]
+    assert row.hub is not None
+    repository, file = row.hub
+    for kind in ("models", "datasets"):  # one of the same name is another repository
+        folder = tmp_path / f"{kind}--{repository.replace('/', '--')}"
+        (folder / "refs").mkdir(parents=True)
+        (folder / "refs" / "main").write_text("c0ffee")
+        path = folder / "snapshots" / "c0ffee" / file
+        path.parent.mkdir(parents=True)
+        path.write_text(f"Prompt\tCategory\na cat of {kind}\tAnimals\n")
+    assert [one.prompt for one in read_benchmark("parti", None, skips=Skips())] == ["a cat of datasets"]
+
+
 def test_wrong_names_and_tables(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean drawbench"):
         read_benchmark("drawbensh", tmp_path, skips=Skips())

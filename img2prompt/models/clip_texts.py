@@ -11,12 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from img2prompt.errors import ConfigError, ModelError
+from img2prompt.errors import ConfigError, ModelError, first_lines
 from img2prompt.models.checkpoint import fill
 from img2prompt.models.coca import load_coca
 from img2prompt.models.quiet import quietly
 from img2prompt.models.tokenizer import ClipTokenizer, CocaTokenizer, read_tokenizer, token_rows
-from img2prompt.models.tower_base import TowerSpec, find_folder, first_lines
+from img2prompt.models.tower_base import TowerSpec, find_folder
 from img2prompt.models.tower_open_clip import find_open_clip
 
 _Encode = Callable[[list[str]], Tensor]  # B texts -> (B,E)

@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from img2prompt.errors import ConfigError, ModelError
+from img2prompt.errors import ConfigError, ModelError, first_lines
 from img2prompt.models.devices import usable
 from img2prompt.models.diffusion_arguments import arguments_of, takes_negatives
 from img2prompt.models.diffusion_encoders import EncoderRoom
 from img2prompt.models.diffusion_joined import open_joined
-from img2prompt.models.diffusion_loading import dtype_of, fingerprint, first_line
+from img2prompt.models.diffusion_loading import dtype_of, fingerprint
 from img2prompt.models.diffusion_presets import locate
 from img2prompt.models.diffusion_schedulers import sampler_of, set_scheduler
 from img2prompt.models.diffusion_settings import PictureSettings, RunSettings
@@ -152,7 +152,7 @@ class DiffusionGenerator:
             with torch.no_grad(), quietly("diffusers"), np.errstate(invalid="ignore"):
                 out = self._joined.draw(prompt=texts, generator=generators, output_type="np", **arguments)
         except ValueError as error:  # what pipelines say of sizes and numbers that they do not take
-            raise ModelError(f"{self._located.name}: {first_line(error)}") from error
+            raise ModelError(f"{self._located.name}: {first_lines(error, 1)}") from error
         except (RuntimeError, MemoryError) as error:
             if not _is_out_of_memory(error):
                 raise

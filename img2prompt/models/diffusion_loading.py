@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from img2prompt.errors import ConfigError, ModelError
+from img2prompt.errors import ConfigError, ModelError, first_lines
 from img2prompt.extras import need
 from img2prompt.models.devices import fast_dtype
 from img2prompt.models.diffusion_mending import mend
@@ -76,7 +76,7 @@ def open_pipeline(
             )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError) as error:
         # diffusers, transformers and safetensors raise all of these for folders that are cut or do not fit together.
-        raise ModelError(f"{folder}: no pipeline that can be loaded ({first_line(error)})") from error
+        raise ModelError(f"{folder}: no pipeline that can be loaded ({first_lines(error, 1)})") from error
     pipeline.set_progress_bar_config(disable=True)
     mend(pipeline)
     return pipeline
@@ -102,11 +102,6 @@ def dtype_of(dtype: str, device: str) -> torch.dtype:
     if not device.startswith("cuda"):
         return torch.float32
     return torch.bfloat16 if fast_dtype(device) == torch.bfloat16 else torch.float16
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what a library says, bounded."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]
 
 
 def _check_run(run: RunSettings, device: str) -> None:
@@ -199,7 +194,7 @@ def _xformers(pipeline: DiffusionPipeline) -> None:
         pipeline.enable_xformers_memory_efficient_attention()
     except (ImportError, ValueError, NotImplementedError) as error:
         raise ConfigError(
-            f"attention 'xformers': not usable here ({first_line(error)}); pip install xformers, or take sdpa"
+            f"attention 'xformers': not usable here ({first_lines(error, 1)}); pip install xformers, or take sdpa"
         ) from error
 
 

@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from img2prompt.errors import ModelError
+from img2prompt.errors import ModelError, first_lines
 from img2prompt.extras import need
 from img2prompt.models.torch_hub import check_installed, find_folder_of
-from img2prompt.models.tower_base import first_lines
 
 if TYPE_CHECKING:
     from PIL.Image import Image

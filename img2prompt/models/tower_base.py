@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from img2prompt import hub
-from img2prompt.errors import ConfigError, ModelError, PresetError
+from img2prompt.errors import ConfigError, ModelError, PresetError, first_lines
 
 Colour = tuple[float, float, float]  # red, green, blue
 
@@ -192,9 +192,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ModelError(f"{path}: not a configuration; copy the model folder again")
     return content
-
-
-def first_lines(error: Exception) -> str:
-    """What a library's error says, short and on one line."""
-    lines = [line.strip() for line in str(error).strip().splitlines()]
-    return " ".join(lines[:2])[:240] if lines else type(error).__name__

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from img2prompt.errors import ConfigError, ModelError, PresetError
+from img2prompt.errors import ConfigError, ModelError, PresetError, first_lines
 from img2prompt.models.checkpoint import Checkpoint, find_checkpoint, fit, read_weights
-from img2prompt.models.tower_base import Facts, Tokens, Tower, TowerSpec, first_lines, resample_positions
+from img2prompt.models.tower_base import Facts, Tokens, Tower, TowerSpec, resample_positions
 
 _PREFIX = "visual."
 

@@ -8,9 +8,9 @@ from typing import Any
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from img2prompt.errors import ConfigError, ModelError
+from img2prompt.errors import ConfigError, ModelError, first_lines
 from img2prompt.models.checkpoint import weights_in
-from img2prompt.models.tower_base import Facts, Tokens, Tower, TowerSpec, find_folder, first_lines, read_json
+from img2prompt.models.tower_base import Facts, Tokens, Tower, TowerSpec, find_folder, read_json
 
 _STACKS = ("blocks", "stages", "layers")  # where timm's networks keep their depth
 

@@ -10,18 +10,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from img2prompt.errors import ConfigError, ModelError
+from img2prompt.errors import ConfigError, ModelError, first_lines
 from img2prompt.models.quiet import quietly
-from img2prompt.models.tower_base import (
-    Facts,
-    Tokens,
-    Tower,
-    TowerSpec,
-    find_folder,
-    first_lines,
-    read_json,
-    resample_positions,
-)
+from img2prompt.models.tower_base import Facts, Tokens, Tower, TowerSpec, find_folder, read_json, resample_positions
 
 
 @dataclass(frozen=True, slots=True)

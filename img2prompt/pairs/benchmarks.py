@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from img2prompt.errors import ConfigError, DataError
+from img2prompt.hub import cached_file
 from img2prompt.pairs.formats.columns import peek
 from img2prompt.pairs.prompts import READERS_OF_TEXT, read_prompts
 from img2prompt.pairs.skips import Skips
@@ -129,22 +130,13 @@ def _found(name: str, row: Benchmark, folder: Path | None) -> Path:
         if path is None:
             raise DataError(f"{folder}: holds no {' or '.join(row.files)}; the set {name} comes from {row.source}")
         return path
-    cached = _cached(row)
+    cached = None if row.hub is None else cached_file(*row.hub, kind="dataset")
     if cached is None:
         hub = f"with: hf download --repo-type dataset {row.hub[0]} - or " if row.hub else ""
         raise DataError(
             f"{name}: is not on this machine; get it {hub}from {row.source}, and name its folder: --benchmark-folder"
         )
     return cached
-
-
-def _cached(row: Benchmark) -> Path | None:
-    from huggingface_hub import try_to_load_from_cache
-
-    if row.hub is None:
-        return None
-    found = try_to_load_from_cache(row.hub[0], row.hub[1], repo_type="dataset")
-    return Path(found) if isinstance(found, str) else None
 
 
 def _header(path: Path) -> dict[str, str]:
