@@ -19,7 +19,7 @@ from img2prompt.errors import MissingExtra
 from img2prompt.models.chat import Chat, ChatBackend, Sampling
 from img2prompt.results import Drift, Failed, Upsampled
 from img2prompt.tracing import past
-from img2prompt.upsampling.backends import find_back_end
+from img2prompt.upsampling.backends import BackEnd, find_back_end
 from img2prompt.upsampling.cache import AnswerCache, open_cache
 from img2prompt.upsampling.drift import Check, open_check
 from img2prompt.upsampling.limits import TokenCounter, open_counter
@@ -208,8 +208,12 @@ def open_upsampler(
         ModelError: one is damaged.
         MissingExtra: a library is not installed.
     """
-    given, run = settings or UpsampleSettings(), run or BackEndSettings()
     row, rest = find_back_end(spec)
+    return upsampler_of(row, rest, settings or UpsampleSettings(), run or BackEndSettings())
+
+
+def upsampler_of(row: BackEnd, rest: str, given: UpsampleSettings, run: BackEndSettings) -> PromptUpsampler:
+    """An upsampler by a row of BACK_ENDS or one like it, and what follows its name; raises as `open_upsampler` does."""
     given = replace(
         given,
         template=given.template or row.template,

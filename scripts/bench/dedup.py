@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +24,8 @@ from typing import Any
 import numpy as np
 from dedup_data import planted, read_prompts, synthetic
 from numpy.typing import NDArray
+
+from img2prompt.jobs.doctor import installation
 
 HERE = Path(__file__).parent
 PLANTED = 6000
@@ -167,11 +168,7 @@ def main() -> int:
         facts = measure(way, path, options)
         report = json.loads(options.results.read_text()) if options.results.exists() else {"runs": []}
         others = [run for run in report["runs"] if (run["way"], run["rows"]) != (facts["way"], facts["rows"])]
-        report["machine"] = {
-            "platform": platform.platform(),
-            "cores": facts["threads"],
-            "python": platform.python_version(),
-        }
+        report["machine"] = {**installation(), "threads": facts["threads"]}
         report["data"] = {"kind": options.data, "prompts": prompts} if options.data == "real" else {"kind": "synthetic"}
         report["runs"] = sorted([*others, facts], key=lambda run: (run["rows"], run["way"]))
         options.results.write_text(json.dumps(report, indent=1) + "\n")

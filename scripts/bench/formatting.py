@@ -14,7 +14,6 @@ import csv
 import io
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -28,6 +27,7 @@ import pyarrow
 from PIL import Image
 from PIL import __version__ as pillow_version
 
+from img2prompt.jobs.doctor import installation
 from img2prompt.pairs.storybook.describe import describe
 from img2prompt.pairs.storybook.render import render
 from img2prompt.pairs.storybook.scene import sample_scene
@@ -152,7 +152,7 @@ def main() -> None:
         json.dumps(
             {
                 "what": "the whole command: images a second, and peak memory of all its processes",
-                "machine": {"processor": platform.machine(), "cores": os.cpu_count()},
+                "machine": installation(),
                 "workers": options.workers,
                 "image_px": options.image_px,
                 "mean_bytes": round(size),

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import resource
 import sys
 import tempfile
@@ -39,6 +38,7 @@ def measure(embeddings: Path, rows: Sequence[int], threshold: float) -> dict[str
     """Seconds of every stage at each number of rows, on one core."""
     import faiss
 
+    from img2prompt.jobs.doctor import installation
     from img2prompt.jobs.pairs.scale_dedup import find_duplicates_in_parts
     from img2prompt.pairs.near.cosines import unit_rows
 
@@ -75,7 +75,7 @@ def measure(embeddings: Path, rows: Sequence[int], threshold: float) -> dict[str
         lines.append(line)
     return {
         "what": "near-duplicates in tasks, one core, a task after the other: seconds by stage",
-        "machine": {"processor": platform.machine()},
+        "machine": installation(),
         "dimensions": emb.shape[1],
         "threshold": threshold,
         "lines": lines,

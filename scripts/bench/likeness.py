@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import random
 import sys
 import time
@@ -29,6 +28,7 @@ from PIL import Image
 
 from img2prompt import Predictor
 from img2prompt.comparison import Comparer
+from img2prompt.jobs.doctor import installation
 from img2prompt.metrics import auroc
 from img2prompt.pairs.storybook.describe import describe
 from img2prompt.pairs.storybook.imagine import StorybookGenerator
@@ -181,11 +181,7 @@ def main() -> None:
         "skipped": sorted(comparer.skipped),
         "undefined": dict(comparer.undefined),
         "seconds": round(time.perf_counter() - start),
-        "machine": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "threads": torch.get_num_threads(),
-        },
+        "machine": {**installation(), "threads": torch.get_num_threads()},
         "separation": table,
     }
     json.dump(result, sys.stdout, indent=1)

@@ -37,6 +37,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
+from img2prompt.jobs.doctor import installation
 from img2prompt.jobs.embedding import Embedder, embedded
 from img2prompt.models.regressor import EmbeddingRegressor, RegressorConfig, new_regressor
 from img2prompt.models.sentence import SentenceEncoder, find_model
@@ -299,8 +300,7 @@ def main() -> None:
         "inference_pictures_per_s": seen,
         "inference_ratio": seen["img2prompt"] / seen["plain"],
         "seconds": {"training": training, "inference": inference},
-        "torch": torch.__version__,
-        "timm": timm.__version__,
+        "machine": installation(),
     }
     print(json.dumps(result, indent=1))
 

@@ -28,6 +28,7 @@ from lightning.pytorch import Callback, LightningDataModule, Trainer
 from open_clip.loss import CoCaLoss
 from open_clip_train.train import train_one_epoch
 
+from img2prompt.jobs.doctor import installation
 from img2prompt.models.coca import new_coca
 from img2prompt.models.tokenizer import ClipTokenizer, token_rows
 from img2prompt.pairs.storybook.describe import describe
@@ -216,11 +217,9 @@ def main() -> None:
     settings = Optimiser(lr=1e-5)
     seconds = {n: t[1:] for n, t in measure(config, data, settings, options.repeats + 1).items()}  # the first allocates
     rate = {name: options.batch_size * options.steps / statistics.median(times) for name, times in seconds.items()}
-    versions = {"torch": torch.__version__, "open_clip": open_clip.__version__}
     ratio = rate["img2prompt"] / rate["open_clip_train"]
-    print(
-        json.dumps({**vars(options), "samples_per_s": rate, "ratio": ratio, "seconds": seconds, **versions}, indent=1)
-    )
+    found = {"samples_per_s": rate, "ratio": ratio, "seconds": seconds, "machine": installation()}
+    print(json.dumps({**vars(options), **found}, indent=1))
 
 
 if __name__ == "__main__":

@@ -13,21 +13,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from img2prompt.jobs.doctor import installation
+from img2prompt.models.local_chat import open_local_chat
 from img2prompt.pairs.prompts import read_prompts
 from img2prompt.pairs.skips import Skips
 from img2prompt.pairs.storybook.drift import lost_facts, made_up
 from img2prompt.results import Upsampled
-from img2prompt.upsampler import BackEndSettings, PromptUpsampler, UpsampleSettings, open_upsampler
-from img2prompt.upsampling import backends
+from img2prompt.upsampler import BackEndSettings, PromptUpsampler, UpsampleSettings, upsampler_of
+from img2prompt.upsampling.backends import BACK_ENDS
 
 
 def share(flags: Sequence[bool]) -> float:
@@ -77,14 +79,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    if options.model:
-        backends.BUNDLED_FOLDER = options.model
     shorts = [row.prompt for row in read_prompts(options.pairs, columns={"prompt": "short"}, skips=Skips())]
     shorts = shorts[: options.limit]
     run = BackEndSettings(device="cpu", batch_size=options.batch_size)
-    upsampler = open_upsampler("bundled", UpsampleSettings(temperature=options.temperature), run)
+    row = BACK_ENDS["bundled"]
+    if options.model:
+        row = replace(
+            row, open=lambda folder, run: open_local_chat(folder, device=run.device, batch_size=run.batch_size)
+        )
+    upsampler = upsampler_of(row, str(options.model or ""), UpsampleSettings(temperature=options.temperature), run)
     result = measure(upsampler, shorts, options.seed) | {"settings": upsampler.settings()}
-    result["machine"] = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    result["machine"] = {**installation(), "threads": torch.get_num_threads()}
     text = json.dumps(result, indent=2, ensure_ascii=False)
     print(text)
     if options.json:
