@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import os
 import re
 import sqlite3
 import time
@@ -27,6 +28,7 @@ from img2prompt.pairs.storybook.scene import sample_scene
 from img2prompt.results import Drift, Failed, Upsampled
 from img2prompt.upsampler import BackEndSettings, PromptUpsampler, UpsampleSettings, open_upsampler
 from img2prompt.upsampling import backends
+from img2prompt.upsampling import cache as answer_cache
 from img2prompt.upsampling.answers import read_answer
 from img2prompt.upsampling.backends import BACK_ENDS, BUNDLED_FOLDER, find_back_end
 from img2prompt.upsampling.cache import AnswerCache
@@ -517,7 +519,30 @@ def test_a_damaged_cache_costs_time_and_not_the_work(tmp_path: Path, caplog: pyt
     assert one(upsampler(lambda asked, n: RICH, cache=path)).prompt == found.prompt, "the checksum does not fit"
     path.write_bytes(b"not a database" * 100)
     assert one(upsampler(lambda asked, n: RICH, cache=path)).prompt == RICH
-    assert "going on without it" in caplog.text
+    assert "cannot be read" in caplog.text and "the cache of answers is damaged" in caplog.text
+    assert path.with_name("answers.sqlite.damaged").read_bytes().startswith(b"not a database")
+    kept = upsampler(lambda asked, n: "something else", cache=path)
+    assert one(kept).prompt == RICH, "what was asked again is stored"
+
+
+def test_a_cache_in_a_folder_that_can_only_be_read_gives_what_it_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "answers.sqlite"
+    AnswerCache(path).put_many([{"key": 1}], [{"row": 1}])
+
+    def refuse(*_: object) -> None:
+        raise sqlite3.OperationalError("attempt to write a readonly database")
+
+    monkeypatch.setattr(os, "access", lambda *_: False)  # the superuser may write anywhere
+    monkeypatch.setattr(answer_cache, "open_for_writing", refuse)
+    cache = AnswerCache(path)
+    assert cache.get_many([{"key": 1}]) == [{"row": 1}]
+    for _ in range(2):
+        cache.put_many([{"key": 2}], [{"row": 2}])
+    assert cache.get_many([{"key": 1}, {"key": 2}]) == [{"row": 1}, None] and cache.hits == 2
+    assert caplog.text.count("cannot be written") == 1
+    assert [found.name for found in tmp_path.iterdir()] == ["answers.sqlite"]
 
 
 def _write(path: Path, start: int) -> None:
@@ -655,7 +680,14 @@ def test_a_template_without_a_system_role_is_told_before_it_is_asked(folder: Pat
 def test_a_model_that_is_not_there_says_how_to_get_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(backends, "BUNDLED_FOLDER", folder / "none")
     for spec, told in (
-        ("zephyr-7b", "hf download HuggingFaceH4/zephyr-7b-beta"),
+        (
+            "zephyr-7b",
+            r"get it \(14.5 GB\) with: hf download HuggingFaceH4/zephyr-7b-beta",
+        ),
+        (
+            "llama-3.2-1b",
+            r"its licence \(Llama 3.2 Community\) on its page of the hub, then get it \(2.5 GB\)",
+        ),
         ("transformers:nobody/nothing", "hf download nobody/nothing"),
         ("transformers:./nothing", "neither a folder nor"),
         ("bundled", "missing from the installation"),

@@ -107,6 +107,11 @@ def open_local_chat(
     return LocalChat(model, shown, {"fingerprint": _fingerprint(folder), "precision": precision})
 
 
+def download_of(repository: str) -> str:
+    """The command that brings what is read of a repository, and none of its other formats."""
+    return f"hf download {repository} --exclude '*.bin' '*.gguf' 'original/*'"
+
+
 def _folder(source: str) -> Path:
     folder = Path(source).expanduser()
     if folder.is_dir():
@@ -115,9 +120,7 @@ def _folder(source: str) -> Path:
         raise PresetError(f"{source}: neither a folder nor a repository's name; give a folder or OWNER/NAME")
     config = hub.cached_file(source, "config.json")
     if config is None:
-        raise PresetError(
-            f"{source}: not on this machine; get it with: hf download {source} --exclude '*.bin' '*.gguf' 'original/*'"
-        )
+        raise PresetError(f"{source}: not on this machine; get it with: {download_of(source)}")
     return config.parent
 
 

@@ -13,7 +13,7 @@ import os
 import sqlite3
 import sys
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from img2prompt.errors import OutputError
-from img2prompt.models.cache_file import WAIT_S, open_for_writing, rows_of
+from img2prompt.models.cache_file import open_for_reading, open_for_writing, repaired, rows_of
 
 _log = logging.getLogger(__name__)
 
@@ -91,7 +91,7 @@ class SentenceCache:
 
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            _repaired(self.path, write)
+            repaired(self.path, "cache of embeddings", write)
         except (sqlite3.Error, OSError) as error:
             raise OutputError(
                 f"{self.path}: the cache of embeddings cannot be written ({error}); name another file or no cache"
@@ -103,7 +103,7 @@ class SentenceCache:
 
     def _rows(self, keys: Sequence[bytes]) -> Iterator[tuple[bytes, int, bytes]]:
         """The stored rows of these keys; the connection is for reading, so a read-only folder will do."""
-        with closing(_reading(self.path)) as database:
+        with closing(open_for_reading(self.path)) as database:
             yield from rows_of(database, "embeddings", keys)
 
     def _checked(self, checksum: int, stored: bytes) -> NDArray[np.float32] | None:
@@ -121,25 +121,3 @@ def default_cache_file() -> Path:
     else:
         root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return root / "img2prompt" / "sentences.sqlite"
-
-
-def _reading(path: Path) -> sqlite3.Connection:
-    address = path.absolute().as_uri()
-    writable = os.access(path, os.W_OK) and os.access(path.parent, os.W_OK)
-    # WAL keeps two files beside the first. Where they cannot be made nobody writes: the file is read as it is.
-    return sqlite3.connect(f"{address}?mode=ro{'' if writable else '&immutable=1'}", uri=True, timeout=WAIT_S)
-
-
-def _repaired(path: Path, write: Callable[[], None]) -> None:
-    """Writes; a file that is no database any more is put aside first, for all it held can be computed."""
-    try:
-        write()
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):  # busy, full, read-only: the file is not at fault
-            raise
-        aside = path.with_name(f"{path.name}.damaged")
-        _log.warning("%s: the cache of embeddings is damaged (%s); it is now %s", path, error, aside)
-        path.replace(aside)
-        for suffix in ("-wal", "-shm"):
-            path.with_name(path.name + suffix).unlink(missing_ok=True)
-        write()

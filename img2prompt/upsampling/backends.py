@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from img2prompt.errors import ConfigError, PresetError
+from img2prompt.hub import cached_file
 from img2prompt.models.chat import ChatBackend
 from img2prompt.models.language_presets import LANGUAGE_PRESETS, LanguagePreset
 from img2prompt.presets import BUNDLED
@@ -82,8 +83,12 @@ def _transformers(rest: str, run: BackEndSettings) -> ChatBackend:
 
 
 def _preset(preset: LanguagePreset, rest: str, run: BackEndSettings) -> ChatBackend:
-    from img2prompt.models.local_chat import open_local_chat
+    from img2prompt.models.local_chat import download_of, open_local_chat
 
+    if cached_file(preset.repository, "config.json") is None:
+        first = f"agree to its licence ({preset.licence}) on its page of the hub, then " if preset.gated else ""
+        how = f"{first}get it ({preset.size_gb:g} GB) with: {download_of(preset.repository)}"
+        raise PresetError(f"{preset.name}: not on this machine; {how}")
     return open_local_chat(preset.repository, preset.name, run.device, run.batch_size, run.bits)
 
 

@@ -75,7 +75,11 @@ class Reading:
 
 @lru_cache(maxsize=4096)
 def read(text: str) -> Reading:
-    """Reads a text, in time that grows with its length and no faster; the first 5,000 words of it."""
+    """Reads the first 5,000 words of a text.
+
+    The time grows with their number, but for relations and sides: each of these looks through every phrase, so that
+    part grows with the square, and 5,000 words bound it.
+    """
     rest, quotes = unquoted(text)
     words = words_in(rest)
     phrases = phrases_in(words)
