@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
+import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -267,6 +270,38 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     except MissingExtra as error:
         pytest.skip(str(error))
     return save_model(tmp_path_factory.mktemp("model") / "tiny")
+
+
+class Closed(io.TextIOBase):
+    """Standard output whose reader went away."""
+
+    def __init__(self) -> None:
+        self._file = os.open(os.devnull, os.O_WRONLY)
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+    def fileno(self) -> int:
+        return self._file
+
+
+def test_files_are_written_though_nobody_reads_the_table(
+    shards: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    json_file, png = tmp_path / "scores.json", tmp_path / "scores.png"
+    words = ["evaluate", str(shards), "--preset", str(model), "--limit", "2", "--json", str(json_file)]
+    monkeypatch.setattr(sys, "stdout", Closed())
+    assert main([*words, "--png", str(png)]) == 0
+    assert len(json.loads(json_file.read_text())["sources"][0]["rows"]) == 2 and png.stat().st_size > 1000
+
+
+def test_the_table_is_printed_though_a_file_cannot_be_written(
+    shards: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", str(shards), "--preset", str(model), "--limit", "2", "--json", str(tmp_path)]
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert "MiniLM cosine, mean" in out and "choose a place that can be written" in err
 
 
 def test_the_verb_from_end_to_end(

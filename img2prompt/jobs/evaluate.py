@@ -80,14 +80,16 @@ def evaluate(options: argparse.Namespace) -> int:
     scorer = _of_captions(options) if kind == "preset" else _of_embeddings(options)
     reports = [_report(path, data, scorer, options) for path, data in sources]
     _compare_confidence(reports)
-    print(f"{scorer.title}\n")
-    print("\n".join(table(reports)))
-    for failed in [failed for report in reports for failed in report.failed]:
-        print(f"{failed.source}: {failed.error}", file=sys.stderr)
-    if options.json is not None:
-        _write_json(options, scorer.name, reports)
-    if options.png is not None:
-        _draw(options, [data for _, data in sources], reports)
+    try:  # files first: whoever reads the table may close it early ("| head"); it is printed even where they fail
+        if options.json is not None:
+            _write_json(options, scorer.name, reports)
+        if options.png is not None:
+            _draw(options, [data for _, data in sources], reports)
+    finally:
+        for failed in [failed for report in reports for failed in report.failed]:
+            print(f"{failed.source}: {failed.error}", file=sys.stderr)
+        print(f"{scorer.title}\n")
+        print("\n".join(table(reports)))
     return 1 if any(report.failed for report in reports) else 0
 
 
