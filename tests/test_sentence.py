@@ -19,7 +19,7 @@ from img2prompt.errors import ConfigError, MissingExtra, ModelError
 from img2prompt.models import sentence_backends
 from img2prompt.models.sentence import MINILM, SentenceEncoder, find_model
 from img2prompt.models.sentence_backends import PackedBackend, PlainBackend, batches_of, packable, worst_cosine
-from img2prompt.models.sentence_bert import Int8Linear
+from img2prompt.models.sentence_bert import FloatLinear, Int8Linear, attended
 
 KAGGLE = Path(__file__).parents[2] / "shared" / "data" / "pairs" / "kaggle_sd2_7"
 
@@ -260,6 +260,26 @@ def test_int8_products_are_near_and_exact_for_integers() -> None:
     whole, many = torch.randint(-126, 127, (24, 32)).float(), torch.randint(-126, 127, (20, 32)).float()
     whole[:, 0], many[:, 0] = 127, -127  # both scales are then 1
     torch.testing.assert_close(Int8Linear(whole, bias)(many), torch.nn.functional.linear(many, whole, bias))
+
+
+@pytest.mark.parametrize("gelu", [False, True])
+@pytest.mark.parametrize("linear", [FloatLinear, Int8Linear])
+def test_what_follows_a_product_is_computed_with_it(linear: type[FloatLinear | Int8Linear], gelu: bool) -> None:
+    torch.manual_seed(0)
+    weight, bias, x, plus = torch.randn(24, 32), torch.randn(24), torch.randn(20, 32), torch.randn(20, 24)
+    alone = linear(weight, bias)(x)
+    then = torch.nn.functional.gelu(alone) if gelu else alone
+    product = linear(weight, bias, gelu)
+    torch.testing.assert_close(product(x), then, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(product(x, plus.clone()), then + plus, atol=1e-5, rtol=1e-5)
+
+
+@given(texts=st.integers(1, 5), length=st.integers(1, 120), scale=st.sampled_from([0.0, 1.0, 10.0, 1000.0]))
+def test_attention_of_short_texts_is_exact_whatever_the_scores(texts: int, length: int, scale: float) -> None:
+    rows = torch.randn(3, texts, 2, length, 8, generator=torch.Generator().manual_seed(length))
+    q, k, v = rows[0] * scale, rows[1], rows[2]
+    expected = torch.softmax(q.double() @ k.double().transpose(2, 3), -1) @ v.double()
+    torch.testing.assert_close(attended(q, k, v).double(), expected, atol=2e-3 if scale > 10 else 1e-5, rtol=1e-4)
 
 
 def _library_model() -> object:

@@ -10,23 +10,48 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Linear = Callable[[Tensor], Tensor]  # (T,K) -> (T,N), float32 or the model's own type
+MakeLinear = Callable[[Tensor, Tensor, bool], "Linear"]  # of a weight, a bias, and whether GELU follows
+_ROWS = 1024  # of x, at which oneDNN lays out the weights
+_PLAIN = 96  # tokens of a text up to which products and exponentials of their own beat the fused attention (measured)
+_SAFE = 80.0  # exponentials of scores so far from zero neither overflow nor vanish in float32
+
+
+class Linear(Protocol):
+    """A product with a weight matrix: (T,K) -> (T,N), float32 or the model's own type."""
+
+    def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        """x W^T + b, through GELU if it was made so, and `plus` (T,N) added."""
+        ...
 
 
 class FloatLinear:
-    """x W^T + b as the weights' type computes it."""
+    """x W^T + b as the weights' type computes it.
 
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        self.weight, self.bias = weight, bias  # (N,K), (N,)
+    On a processor in float32 through oneDNN, which applies GELU to, and adds to, what it has just computed.
+    """
 
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight, self.bias)
+    def __init__(self, weight: Tensor, bias: Tensor, gelu: bool = False) -> None:
+        self.weight, self.bias, self.gelu = weight, bias, gelu  # (N,K), (N,)
+        fuses = weight.device.type == "cpu" and weight.dtype == torch.float32 and bool(torch._C._has_mkldnn)
+        self._blocks = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _ROWS) if fuses else None
+
+    def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        """(T,K) -> (T,N)."""
+        if self._blocks is None:
+            return _finished(F.linear(x, self.weight, self.bias), self.gelu, plus)
+        y: Tensor
+        if plus is not None and not self.gelu:
+            y = torch.ops.mkldnn._linear_pointwise.binary(x, plus, self._blocks, self.bias, "add")
+            return y
+        then, kind = ("gelu", "none") if self.gelu else ("none", "")
+        y = torch.ops.mkldnn._linear_pointwise(x, self._blocks, self.bias, then, [], kind)
+        return _finished(y, False, plus)
 
 
 class Int8Linear:
@@ -36,15 +61,22 @@ class Int8Linear:
     (vector-wise quantisation).
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor, gelu: bool = False) -> None:
         self.scale = weight.abs().amax(1).clamp_min_(1e-12) / 127  # (N,)
         self.weight = (weight / self.scale[:, None]).round_().to(torch.int8).t()  # (K,N)
-        self.bias = bias
+        self.bias, self.gelu = bias, gelu
 
-    def __call__(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        """(T,K) -> (T,N)."""
         scale = x.abs().amax(1, keepdim=True).clamp_min_(1e-12).div_(127)  # (T,1)
         rounded = (x / scale).round_().to(torch.int8)  # (T,K)
-        return torch.addcmul(self.bias, torch._int_mm(rounded, self.weight) * scale, self.scale)  # (T,N)
+        y = torch.addcmul(self.bias, torch._int_mm(rounded, self.weight) * scale, self.scale)  # (T,N)
+        return _finished(y, self.gelu, plus)
+
+
+def _finished(y: Tensor, gelu: bool, plus: Tensor | None) -> Tensor:
+    y = F.gelu(y) if gelu else y
+    return y if plus is None else y.add_(plus)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +85,7 @@ class _Layer:
 
     qkv: Linear
     out: Linear
-    up: Linear
+    up: Linear  # with its GELU
     down: Linear
     attention_norm: tuple[Tensor, Tensor]  # weight (W,), bias (W,)
     output_norm: tuple[Tensor, Tensor]
@@ -70,9 +102,7 @@ class PackedBert:
     Source: Devlin et al., "BERT: Pre-training of deep bidirectional transformers", NAACL 2019.
     """
 
-    def __init__(
-        self, model: Any, linear: Callable[[Tensor, Tensor], Linear] = FloatLinear, dtype: torch.dtype = torch.float32
-    ) -> None:
+    def __init__(self, model: Any, linear: MakeLinear = FloatLinear, dtype: torch.dtype = torch.float32) -> None:
         tables = model.embeddings
         self._words = tables.word_embeddings.weight.detach().to(dtype)  # (V,W)
         places = tables.position_embeddings.weight.detach() + tables.token_type_embeddings.weight.detach()[0]
@@ -91,8 +121,8 @@ class PackedBert:
         x = F.embedding(ids, self._words) + F.embedding(places, self._places)
         x = F.layer_norm(x, x.shape[1:], *self._norm, self._eps)  # (T,W)
         for layer in self._layers:
-            x = self._normed(layer.out(self._attention(layer.qkv(x), groups)).add_(x), layer.attention_norm)
-            x = self._normed(layer.down(F.gelu(layer.up(x))).add_(x), layer.output_norm)
+            x = self._normed(layer.out(self._attention(layer.qkv(x), groups), x), layer.attention_norm)
+            x = self._normed(layer.down(layer.up(x), x), layer.output_norm)
         rows = torch.split(x.float(), [count * length for count, length in groups])  # type: ignore[no-untyped-call]
         means = [row.view(count, length, -1).mean(1) for row, (count, length) in zip(rows, groups, strict=True)]
         return torch.cat(means)  # (B,W)
@@ -102,12 +132,30 @@ class PackedBert:
 
     def _attention(self, qkv: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
         """Every text attends to itself: (T,3W) -> (T,W)."""
-        parts = []
-        pieces = torch.split(qkv, [count * length for count, length in groups])  # type: ignore[no-untyped-call]
-        for (count, length), rows in zip(groups, pieces, strict=True):
-            q, k, v = rows.view(count, length, 3, self._heads, -1).permute(2, 0, 3, 1, 4)  # (B,H,L,D) each
-            parts.append(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(count * length, -1))
-        return torch.cat(parts) if len(parts) > 1 else parts[0]
+        out = qkv.new_empty(len(qkv), qkv.shape[1] // 3)
+        first = 0
+        for count, length in groups:
+            rows = slice(first, first + count * length)
+            q, k, v = qkv[rows].view(count, length, 3, self._heads, -1).permute(2, 0, 3, 1, 4)  # (B,H,L,D) each
+            out[rows].view(count, length, self._heads, -1).copy_(attended(q, k, v).transpose(1, 2))
+            first += count * length
+        return out
+
+
+def attended(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Attention of every text to itself, (B,H,L,D) each -> (B,H,L,D); the queries are scaled already.
+
+    For texts as short as prompts torch's fused attention and its softmax are slow on a processor (1,024 tokens in texts
+    of 22, one core: 3.6 ms; so 1.9). Scores near zero need no maximum taken off before the exponential; where some are
+    not, or texts are long, the fused one computes all.
+    """
+    if q.shape[2] <= _PLAIN and q.device.type == "cpu" and q.dtype == torch.float32:
+        scores = torch.matmul(q, k.transpose(2, 3))  # (B,H,L,L)
+        least, most = torch.aminmax(scores)
+        if float(least) > -_SAFE and float(most) < _SAFE:
+            weights = scores.exp_()
+            return torch.matmul(weights, v).div_(weights.sum(-1, keepdim=True))
+    return F.scaled_dot_product_attention(q, k, v, scale=1.0)
 
 
 def readable(model: Any) -> bool:
@@ -121,18 +169,20 @@ def readable(model: Any) -> bool:
     )
 
 
-def _layer(block: Any, linear: Callable[[Tensor, Tensor], Linear], dtype: torch.dtype) -> _Layer:
+def _layer(block: Any, linear: MakeLinear, dtype: torch.dtype) -> _Layer:
     """The weights of one `BertLayer`."""
 
-    def joined(*parts: Any) -> Linear:
-        weight = torch.cat([part.weight.detach() for part in parts]).to(dtype)
-        return linear(weight, torch.cat([part.bias.detach() for part in parts]).to(dtype))
+    def joined(*parts: Any, scales: Sequence[float] = (1.0,), gelu: bool = False) -> Linear:
+        pairs = list(zip(parts, scales, strict=True))
+        weight = torch.cat([part.weight.detach() * scale for part, scale in pairs]).to(dtype)
+        return linear(weight, torch.cat([part.bias.detach() * scale for part, scale in pairs]).to(dtype), gelu)
 
     own = block.attention.self
+    scale = float(own.attention_head_size) ** -0.5
     return _Layer(
-        qkv=joined(own.query, own.key, own.value),
+        qkv=joined(own.query, own.key, own.value, scales=(scale, 1.0, 1.0)),
         out=joined(block.attention.output.dense),
-        up=joined(block.intermediate.dense),
+        up=joined(block.intermediate.dense, gelu=True),
         down=joined(block.output.dense),
         attention_norm=_norm(block.attention.output.LayerNorm, dtype),
         output_norm=_norm(block.output.LayerNorm, dtype),
