@@ -170,7 +170,7 @@ class Generator(Protocol):
 
     @property
     def takes_negatives(self) -> bool:
-        """Whether it has negative prompts; one that has none refuses them."""
+        """Whether it heeds negative prompts."""
         ...
 
     def generate_many(

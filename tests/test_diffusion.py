@@ -186,7 +186,7 @@ def test_each_picture_may_have_its_own_negative_prompt(sd: Path, size: int) -> N
     assert same.tolist() == [True, False, False, True]
     blurry = pictures(generator(sd, replace(FAST, negative_prompt="blurry")).generate_many(PROMPTS[1:2], SEEDS[1:2]))
     assert np.abs(pictures(made)[1:2] - blurry).max() <= 1
-    assert generator(sd).takes_negatives
+    assert generator(sd).takes_negatives and not generator(sd, replace(FAST, guidance_scale=1.0)).takes_negatives
 
 
 def test_settings_tell_pictures_apart(sd: Path, copy: Path) -> None:

@@ -196,7 +196,7 @@ def test_none_is_no_negative_prompt(tmp_path: Path) -> None:
     assert main(["roundtrip", *words, "--negative-prompt", "None", "--output", str(tmp_path / "run")]) == 0
 
 
-def test_a_pipeline_draws_them(tmp_path: Path) -> None:
+def test_a_pipeline_draws_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, image, folder = save_sd(tmp_path / "model"), tmp_path / "a.png", tmp_path / "run"
     render(sample_scene(5 << 32, "test"), 64).save(image)
     words = [str(image), "--generator", str(model), "--steps", "1", "--upsampler", "none", "--metrics", "ssim"]
@@ -209,3 +209,7 @@ def test_a_pipeline_draws_them(tmp_path: Path) -> None:
     assert (files[0] == files[1]) == (negative is None)
     assert json.loads((folder / "config.json").read_text())["run"]["negative_prompt"] == "derived"
     assert main(["roundtrip", *words]) == 2  # another configuration
+    words = [*words[:-1], str(tmp_path / "unguided"), "--guidance", "1", "--negative-prompt", "derived"]
+    capsys.readouterr()
+    assert main(["roundtrip", *words]) == 2
+    assert "takes no negative prompt, or its guidance is no more than 1" in capsys.readouterr().err

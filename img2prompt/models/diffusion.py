@@ -83,8 +83,8 @@ class DiffusionGenerator:
 
     @property
     def takes_negatives(self) -> bool:
-        """Whether the pipeline has negative prompts."""
-        return takes_negatives(self.pipeline)
+        """Whether the pipeline has negative prompts, and guidance that heeds them."""
+        return takes_negatives(self.pipeline, self._call)
 
     def settings(self) -> dict[str, Any]:
         """What settles a picture beside prompt and seed."""

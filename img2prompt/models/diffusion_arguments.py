@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from img2prompt.errors import ConfigError, ModelError
@@ -17,9 +18,22 @@ if TYPE_CHECKING:
 _OURS = {"prompt", "generator", "output_type"}  # arguments of a pipeline that every picture gives
 
 
-def takes_negatives(pipeline: DiffusionPipeline) -> bool:
-    """Whether a pipeline has negative prompts."""
-    return "negative_prompt" in _parameters(pipeline)
+def takes_negatives(pipeline: DiffusionPipeline, arguments: Mapping[str, Any]) -> bool:
+    """Whether a negative prompt changes anything: the pipeline has such, and guides away from them.
+
+    Args:
+        pipeline: of diffusers.
+        arguments: that every call is given.
+    """
+    parameters = _parameters(pipeline)
+    if "negative_prompt" not in parameters:
+        return False
+    # Distilled models take their scale as an input, and guide by a second, "true" one.
+    name = "true_cfg_scale" if "true_cfg_scale" in parameters else "guidance_scale"
+    if name not in parameters:
+        return True
+    scale = arguments.get(name, parameters[name].default)
+    return scale is None or scale > 1
 
 
 def arguments_of(located: LocatedPipeline, pipeline: DiffusionPipeline, wanted: PictureSettings) -> dict[str, Any]:

@@ -62,14 +62,14 @@ def generator_of(options: argparse.Namespace) -> Generator:
     """Who makes the pictures.
 
     Raises:
-        ConfigError: negative prompts are to be derived, and its pipeline has none.
+        ConfigError: negative prompts are to be derived, and its pipeline heeds none.
         Img2PromptError: it cannot be opened.
     """
     from img2prompt.jobs.generators import open_generator
 
     opened = open_generator(options.generator, picture_settings(options), run_settings(options))
     if wants_derived(options) and not opened.takes_negatives:
-        raise ConfigError(_NO_NEGATIVES.format(options.generator))
+        raise ConfigError(f"{_NO_NEGATIVES.format(options.generator)}, or its guidance is no more than 1")
     return opened
 
 
