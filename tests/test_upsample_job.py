@@ -270,3 +270,8 @@ def test_the_model_that_ships(capsys: Any, tmp_path: Path) -> None:
     assert known["outcome"] == "base" or known["drift"]["checker"] == "storybook"
     assert unknown["outcome"] == "base" and "outside the storybook world" in unknown["why"]
     assert "outside the storybook world - prompt 2" in err
+
+
+def test_negative_prompts_are_derived_from_pictures_only(capsys: Any) -> None:
+    assert main(["upsample", "a fox", "--negative", "derived"]) == 2
+    assert "only roundtrip derives it" in capsys.readouterr().err

@@ -26,7 +26,7 @@ def add_picture_options(parser: argparse.ArgumentParser, *, derived: bool = Fals
     more = "; derived: each prompt drawn again, without what most of its pictures show too many" if derived else ""
     add(
         "--negative-prompt",
-        type=str if derived else _given,
+        type=str if derived else given_negative,
         metavar="TEXT",
         help=f"what the pictures should not show; stock: faults of pictures; none (default){more}",
     )
@@ -89,14 +89,15 @@ def run_settings(options: argparse.Namespace) -> RunSettings:
     )
 
 
-def _word(negative: str | None) -> str | None:
-    return negative and negative.strip().lower()
-
-
-def _given(text: str) -> str:
+def given_negative(text: str) -> str:
+    """The type of a negative prompt where none can be derived."""
     if _word(text) == DERIVED:
         raise argparse.ArgumentTypeError(f"{text}: it follows from comparing pictures; only roundtrip derives it")
     return text
+
+
+def _word(negative: str | None) -> str | None:
+    return negative and negative.strip().lower()
 
 
 def _size(text: str) -> tuple[int, int]:

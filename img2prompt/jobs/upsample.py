@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from img2prompt.errors import ConfigError
 from img2prompt.jobs.options import number
 from img2prompt.jobs.outputs import OVERWRITE, Output
+from img2prompt.jobs.picture_options import given_negative
 from img2prompt.jobs.tables import TABLES, Layout
 from img2prompt.jobs.upsample_inputs import Inputs, Wanted, add_input_options, find_prompts
 from img2prompt.jobs.upsample_tally import UpsampleTally
@@ -111,7 +112,13 @@ def _add_rule_options(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="least cosine of base and rich prompt as sentences (default: 0.4); none: not looked at",
     )
-    add("--negative", default="none", metavar="TEXT", help="negative prompts: none (default), stock, or a text")
+    add(
+        "--negative",
+        type=given_negative,
+        default="none",
+        metavar="TEXT",
+        help="negative prompts: none (default), stock, or a text",
+    )
 
 
 def _cosine(text: str) -> float | None:
