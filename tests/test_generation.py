@@ -236,6 +236,28 @@ def test_a_seeded_caption_is_the_same_alone_and_in_a_batch(search: Decoding) -> 
     assert [h.tokens for h in other[0]] != [h.tokens for h in batch[0]]
 
 
+@pytest.mark.parametrize(("hypotheses", "count"), [(1, 3), (1, 12), (2, 3)])
+@pytest.mark.parametrize("scale", [None, 0.7])
+def test_norms_biases_and_scales_that_were_trained_are_read(hypotheses: int, count: int, scale: float | None) -> None:
+    """Random models have none, and some of them are folded into weights."""
+    cfg = config(60)
+    cfg["text_cfg"]["ls_init_value"] = cfg["multimodal_cfg"]["ls_init_value"] = scale
+    model, noise = new_coca(cfg, 5).eval(), torch.Generator().manual_seed(6)
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if value.dim() == 1 and not name.startswith("visual"):
+                value.add_(0.5 * torch.randn(value.shape, generator=noise))
+    images, tokens = pictures(3), torch.randint(1, 60, (3, count), generator=noise)
+    decoder = CachedDecoder(model)
+    with torch.inference_mode():
+        cache = decoder.start(decoder.encode(images)[1], hypotheses, count, count + 2)
+        logits = decoder.read_texts(cache, tokens)
+        assert len({image.dim() for image in cache.image}) == 1
+        assert (cache.image[0].dim() == 3) == (hypotheses == 1 and count == 3)
+    for image, row, found in zip(images, tokens.tolist(), logits, strict=True):
+        assert torch.allclose(found, logits_of(model, image[None], row), atol=1e-4)
+
+
 def many_uniforms(rows: int) -> torch.Tensor:
     """What `uniforms` gives, in one piece: (rows, trials + 1)."""
     trials = uniforms([0], 1, 1).shape[2]

@@ -15,53 +15,11 @@ import torch
 import torch.nn.functional as F
 from open_clip import CoCa
 from open_clip.transformer import ResidualAttentionBlock
-from torch import Tensor, nn
+from torch import Tensor
 
 from img2prompt.errors import ModelError
+from img2prompt.models.decoding_blocks import ImageBlock, OwnBlock, prepared
 from img2prompt.models.packed_linear import PackedLinear
-
-
-class _Block:
-    """One of open_clip's residual attention blocks, for new tokens only."""
-
-    def __init__(self, block: ResidualAttentionBlock, cross: bool) -> None:
-        attn = block.attn
-        self.block, self.heads, self.width = block, int(attn.num_heads), int(attn.embed_dim)
-        rows = self.width if cross else 3 * self.width
-        self.project = PackedLinear(attn.in_proj_weight[:rows], attn.in_proj_bias[:rows])
-        self.image = PackedLinear(attn.in_proj_weight[self.width :], attn.in_proj_bias[self.width :]) if cross else None
-        self.out = PackedLinear(attn.out_proj.weight, attn.out_proj.bias)
-        # Other activations (QuickGELU) stay modules of their own.
-        fused = isinstance(block.mlp.gelu, nn.GELU) and block.mlp.gelu.approximate == "none"
-        self.activate = nn.Identity() if fused else block.mlp.gelu
-        self.widen = PackedLinear(block.mlp.c_fc.weight, block.mlp.c_fc.bias, gelu=fused)
-        self.narrow = PackedLinear(block.mlp.c_proj.weight, block.mlp.c_proj.bias)
-
-    def image_keys(self, embs: Tensor) -> Tensor:
-        """Keys and values of the image tokens (B,S,D) -> (2,B,H,S,d)."""
-        assert self.image is not None
-        normed = self.block.ln_1_kv(embs)  # (B,S,D)
-        kv = self.image(normed.flatten(0, 1)).view(*embs.shape[:2], 2, self.heads, -1)  # (B,S,2,H,d)
-        return kv.permute(2, 0, 3, 1, 4).contiguous()
-
-    def own(self, x: Tensor, kv: Tensor, used: int, mask: Tensor | None) -> Tensor:
-        """Self-attention of m new tokens an image: x (B*m,D), kv (2,B,H,slots,d), mask (B|1,1,m,used+m)."""
-        batch, new = kv.shape[1], x.shape[0] // kv.shape[1]
-        qkv = self.project(self.block.ln_1(x)).view(batch, new, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        kv[:, :, :, used : used + new] = qkv[1:]  # (2,B,H,m,d)
-        seen = kv[:, :, :, : used + new]
-        return self._rest(x, F.scaled_dot_product_attention(qkv[0], seen[0], seen[1], attn_mask=mask))
-
-    def cross(self, x: Tensor, kv: Tensor) -> Tensor:
-        """Attention of m new tokens an image to its image tokens: x (B*m,D), kv (2,B,H,S,d)."""
-        batch = kv.shape[1]
-        q = self.project(self.block.ln_1(x)).view(batch, -1, self.heads, kv.shape[-1]).transpose(1, 2)  # (B,H,m,d)
-        return self._rest(x, F.scaled_dot_product_attention(q, kv[0], kv[1]))
-
-    def _rest(self, x: Tensor, attended: Tensor) -> Tensor:
-        block = self.block
-        x = x + block.ls_1(self.out(attended.transpose(1, 2).reshape(x.shape)))
-        return x + block.ls_2(self.narrow(self.activate(self.widen(block.ln_2(x)))))  # type: ignore[no-any-return]
 
 
 @dataclass
@@ -71,7 +29,7 @@ class Cache:
     Attributes:
         text: keys and values of the text tower's layers, each (2,B,H,slots,d).
         decoder: likewise, of the decoder's self-attention.
-        image: likewise, of its cross-attention, (2,B,H,S,d).
+        image: what its cross-attention's layers read, (2,H,B,S,d) or (B,S,D), see `ImageBlock`.
         alive: (B,n,slots) bool: the slots that hypothesis j of an image descends from.
         hidden: (B,slots) bool: keys that open_clip's text tower masks.
         used: filled slots.
@@ -89,8 +47,10 @@ class Cache:
 
     def keep(self, images: Tensor) -> None:
         """Drops all images but those of the given rows."""
-        for group in (self.text, self.decoder, self.image):
+        for group in (self.text, self.decoder):
             group[:] = [kv.index_select(1, images) for kv in group]
+        kept = {id(image): image.index_select(-3, images) for image in self.image}  # layers may share one
+        self.image[:] = [kept[id(image)] for image in self.image]
         self.alive, self.hidden = self.alive[images], self.hidden[images]
 
     def descend(self, parents: Tensor) -> None:
@@ -114,9 +74,9 @@ class CachedDecoder:
                 "this CoCa's text tower is not causal (no_causal_mask), so it cannot be decoded with a cache"
             )
         self.model, self.context_length = model, int(min(text.context_length, decoder.context_length))
-        self.text = [_Block(block, False) for block in text.transformer.resblocks]
-        self.decoder = [_Block(block, False) for block in decoder.resblocks]
-        self.cross = [_Block(block, True) for block in decoder.cross_attn]
+        self.text = [OwnBlock(block) for block in text.transformer.resblocks]
+        self.decoder = [OwnBlock(block) for block in decoder.resblocks]
+        self.cross = [ImageBlock(block) for block in decoder.cross_attn]
         self.vocabulary = PackedLinear(decoder.text_projection.t(), None)
         # With a CLS token, open_clip hides the key after each padding token, for all later queries of that row.
         self.hides_after = int(text.pad_id) if text.cls_emb is not None else None
@@ -139,7 +99,7 @@ class CachedDecoder:
         """
         batch, slots = image_tokens.shape[0], prompt + hypotheses * (length - prompt)
 
-        def room(block: _Block) -> Tensor:
+        def room(block: OwnBlock) -> Tensor:
             shape = (2, batch, block.heads, slots, block.width // block.heads)
             return image_tokens.new_empty(shape)
 
@@ -147,7 +107,7 @@ class CachedDecoder:
         return Cache(
             text=[room(block) for block in self.text],
             decoder=[room(block) for block in self.decoder],
-            image=[block.image_keys(image_tokens) for block in self.cross],
+            image=prepared(self.cross, image_tokens, hypotheses, prompt),
             alive=alive,
             hidden=alive[:, 0].clone(),
         )
@@ -216,11 +176,11 @@ class CachedDecoder:
         tower, decoder = self.model.text, self.model.text_decoder
         x = (tower.token_embedding(tokens) + tower.positional_embedding[positions]).flatten(0, 1)  # (B*m,D)
         for block, kv in zip(self.text, cache.text, strict=True):
-            x = block.own(x, kv, cache.used, text_bias)
+            x = block(x, kv, cache.used, text_bias)
         if tower.cls_emb is None:
             x = tower.ln_final(x)
         for block, kv, cross, image in zip(self.decoder, cache.decoder, self.cross, cache.image, strict=True):
-            x = cross.cross(block.own(x, kv, cache.used, own_bias), image)
+            x = cross(block(x, kv, cache.used, own_bias), image)
         out: Tensor = decoder.ln_final(x.view(*tokens.shape, -1))
         return out
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from img2prompt.models.beam import Hypothesis
 from img2prompt.models.decoding import Decoding, TokenIds
-from img2prompt.models.sampling import draw, log_normalizer, penalize_repetition, top_values
+from img2prompt.models.sampling import draw, log_normalizer, nucleus_draw, penalize_repetition, top_values
 
 Draw = Callable[[Tensor], Tensor]  # logits (r,V) of the unfinished rows -> tokens (r,)
 
@@ -58,8 +58,9 @@ class Rows:
     def advance(self, logits: Tensor) -> None:
         """Another token for every open caption: logits (B,n,V), at the first step (B,1,V)."""
         logits = logits.expand(-1, self.rules.candidates, -1)  # (B,n,V)
-        chosen = self._next(logits)
-        likelihood = logits.gather(2, chosen[..., None])[..., 0] - log_normalizer(logits)[..., 0]
+        chosen, normalizer = self._next(logits)
+        normalizer = log_normalizer(logits) if normalizer is None else normalizer  # (B,n,1)
+        likelihood = (logits.gather(2, chosen[..., None]) - normalizer)[..., 0]
         done = self.finished[self.live]
         chosen = chosen.masked_fill(done, self.ids.pad)
         self.tokens[self.live, :, self.length] = chosen
@@ -67,11 +68,11 @@ class Rows:
         self.finished[self.live] = done | (chosen == self.ids.end) | (chosen == self.ids.pad)
         self.length += 1
 
-    def _next(self, logits: Tensor) -> Tensor:
-        """The next token of every caption of the live images, (B,n)."""
+    def _next(self, logits: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The next token of every caption of the live images, (B,n); the logits' normalizer if it came by the way."""
         decoding, length = self.rules, self.length
         if length + 1 == decoding.max_tokens:  # open_clip ends an unfinished caption here
-            return torch.full(logits.shape[:2], self.ids.end, device=logits.device)
+            return torch.full(logits.shape[:2], self.ids.end, device=logits.device), None
         scores = logits
         if length < decoding.min_tokens:
             scores = logits.clone()
@@ -81,13 +82,16 @@ class Rows:
             chosen = torch.full(logits.shape[:2], self.ids.pad, device=logits.device)
             going = ~self.finished[self.live]
             chosen[going] = self.drawn_by(scores[going])
-            return chosen
+            return chosen, None
         if self.table is None:
-            return top_values(scores, 1)[1][..., 0]
+            return top_values(scores, 1)[1][..., 0], None
         random = self.table.view(-1, decoding.candidates, *self.table.shape[1:])[self.live, :, length].flatten(0, 1)
         flat = scores.flatten(0, 1)
-        settings = {"temperature": decoding.temperature, "top_k": decoding.top_k, "top_p": decoding.top_p}
-        return draw(flat, random, **settings).view(logits.shape[:2])  # type: ignore[arg-type]
+        temperature, top_k, top_p = decoding.temperature, decoding.top_k, decoding.top_p
+        if scores is logits and top_k is None and top_p is not None and top_p < 1.0:
+            tokens, normalizer = nucleus_draw(flat, random, temperature, top_p)
+            return tokens.view(logits.shape[:2]), normalizer.view(*logits.shape[:2], 1)
+        return draw(flat, random, temperature=temperature, top_k=top_k, top_p=top_p).view(logits.shape[:2]), None
 
     def best(self) -> list[tuple[Hypothesis, ...]]:
         """The captions of each image, likeliest first."""

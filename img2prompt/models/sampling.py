@@ -99,7 +99,7 @@ def draw(logits: Tensor, random: Tensor, *, temperature: float, top_k: int | Non
     if top_p is None or top_p >= 1.0:
         weights = ((logits - logits.amax(-1, keepdim=True)) / temperature).exp_()
         return _invert(weights.cumsum(-1), random[:, -1:].to(logits.dtype))[:, 0]
-    return _nucleus_draw(logits, random, temperature, top_p)
+    return nucleus_draw(logits, random, temperature, top_p)[0]
 
 
 def _invert(cumulative: Tensor, random: Tensor) -> Tensor:
@@ -129,16 +129,21 @@ def _row_sums(x: Tensor) -> Tensor:
     return x.view(len(x), -1, _CHUNK).sum(-1).sum(-1, dtype=torch.float64)
 
 
-def _nucleus_draw(logits: Tensor, random: Tensor, temperature: float, top_p: float) -> Tensor:
+def nucleus_draw(logits: Tensor, random: Tensor, temperature: float, top_p: float) -> tuple[Tensor, Tensor]:
     """A draw from the nucleus by rejection, which needs no sort of the vocabulary.
 
     Tokens are proposed from the whole distribution; a proposal is in the nucleus if the tokens more probable than it
     have less than `top_p` together, one pass over the row. A refused proposal also refuses all less probable ones.
+
+    Returns:
+        Tokens (R,) and what `log_normalizer` gives, (R,1), which costs nothing here.
     """
-    shifted = logits - logits.amax(-1, keepdim=True)
-    weights = shifted.exp()  # (R,V)
+    largest = logits.amax(-1, keepdim=True)
+    shifted = logits - largest
+    weights = shifted.exp_() if temperature == 1.0 else shifted.exp()  # (R,V)
     tempered = weights if temperature == 1.0 else shifted.div_(temperature).exp_()
-    limit = _row_sums(weights) * top_p  # (R,)
+    total = _row_sums(weights)  # (R,)
+    limit = total * top_p
     proposals = _invert(tempered.cumsum(-1), random[:, :-1].to(weights.dtype))  # (R,trials)
     proposed = weights.gather(1, proposals)  # (R,trials)
     chosen = torch.full_like(proposals[:, 0], -1)
@@ -160,4 +165,4 @@ def _nucleus_draw(logits: Tensor, random: Tensor, temperature: float, top_p: flo
     if len(rest):
         values, order = logits[rest].sort(descending=True)
         chosen[rest] = order.gather(1, _sorted_draw(values, random[rest, -1], temperature, top_p)[:, None])[:, 0]
-    return chosen
+    return chosen, total.log().to(logits.dtype)[:, None] + largest
