@@ -258,6 +258,26 @@ def test_norms_biases_and_scales_that_were_trained_are_read(hypotheses: int, cou
         assert torch.allclose(found, logits_of(model, image[None], row), atol=1e-4)
 
 
+def test_pictures_are_encoded_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = lively(CONFIGS["own"], 0), pictures(5)
+    with torch.inference_mode():
+        pooled, tokens = CachedDecoder(model).encode(images)
+        monkeypatch.setattr(
+            "img2prompt.models.decoding_cache._WIDEST", 2 * 4 * 10 * 32 * 4
+        )  # two pictures of 10 places
+        seen: list[int] = []
+        whole = model._encode_image
+
+        def counted(some: torch.Tensor) -> Any:
+            seen.append(len(some))
+            return whole(some)
+
+        monkeypatch.setattr(model, "_encode_image", counted)
+        again = CachedDecoder(model).encode(images)
+    assert seen == [2, 2, 1]
+    assert torch.allclose(again[0], pooled, atol=1e-6) and torch.allclose(again[1], tokens, atol=1e-5)
+
+
 def many_uniforms(rows: int) -> torch.Tensor:
     """What `uniforms` gives, in one piece: (rows, trials + 1)."""
     trials = uniforms([0], 1, 1).shape[2]

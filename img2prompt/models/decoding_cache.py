@@ -21,6 +21,8 @@ from img2prompt.errors import ModelError
 from img2prompt.models.decoding_blocks import ImageBlock, OwnBlock, prepared
 from img2prompt.models.packed_linear import PackedLinear
 
+_WIDEST = 20_000_000  # bytes of the widest activation of the vision tower
+
 
 @dataclass
 class Cache:
@@ -80,11 +82,18 @@ class CachedDecoder:
         self.vocabulary = PackedLinear(decoder.text_projection.t(), None)
         # With a CLS token, open_clip hides the key after each padding token, for all later queries of that row.
         self.hides_after = int(text.pad_id) if text.cls_emb is not None else None
+        # On a CPU, memory beyond 32 MB goes back to the system after every layer and is cleared anew for the next one:
+        # 16 pictures of ViT-L-14 take 13.3 s together and 11.8 s by fours.
+        places = getattr(model.visual, "positional_embedding", None)  # (S,W)
+        self._images_at_once: int | None = None
+        if isinstance(places, Tensor) and places.device.type == "cpu":
+            self._images_at_once = max(1, _WIDEST // (4 * places.numel() * places.element_size()))
         self._tower = torch.compile(self._through, dynamic=True) if compile else self._through
 
     def encode(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """images (B,3,H,W) -> pooled embedding of unit length (B,D) float32, image tokens (B,S,D)."""
-        pooled, tokens = self.model._encode_image(images)
+        parts = torch.split(images, self._images_at_once) if self._images_at_once and len(images) else (images,)
+        pooled, tokens = (torch.cat(some) for some in zip(*map(self.model._encode_image, parts), strict=True))
         pooled = pooled if pooled.dim() == 2 else F.normalize(pooled.mean(1), dim=-1)
         return pooled.float(), tokens
 
