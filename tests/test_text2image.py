@@ -143,6 +143,7 @@ def test_a_model_survives_saving_as_half_precision(folder: Path, tmp_path: Path)
     save_pipeline(load_text_to_image(folder), tmp_path / "half")
     kinds = {str(v.dtype) for path in (tmp_path / "half").rglob("*.safetensors") for v in load_file(path).values()}
     assert kinds == {"torch.float16"}
+    assert not any(str(folder) in path.read_text() for path in (tmp_path / "half").rglob("*.json"))
     plain = DiffusionPipeline.from_pretrained(tmp_path / "half", local_files_only=True)
     plain("a kite", num_inference_steps=1, use_resolution_binning=False)  # in whatever precision it comes
     first = DiffusionGenerator(str(folder), PictureSettings(steps=3), RunSettings("cpu"))

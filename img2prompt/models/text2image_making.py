@@ -152,6 +152,7 @@ def save_pipeline(model: TextToImage, folder: Path, dtype: torch.dtype = torch.f
             _rewrite(fresh / "model_index.json", tokenizer=["transformers", "PreTrainedTokenizerFast"])
             # transformers would load the text encoder in the precision of the file, diffusers the rest in float32.
             _rewrite(fresh / "text_encoder" / "config.json", dtype="float32")
+            _rewrite(fresh / "transformer" / "config.json", _name_or_path=None)  # where its start was read
             files = sorted((p for p in fresh.rglob("*") if p.is_file()), key=lambda path: path.suffix == _WEIGHTS)
             for path in files:
                 path.chmod(0o644)
@@ -163,6 +164,7 @@ def save_pipeline(model: TextToImage, folder: Path, dtype: torch.dtype = torch.f
 
 
 def _rewrite(path: Path, **changes: Any) -> None:
-    """Changes keys of a JSON file, to what every version of the libraries reads alike."""
+    """Changes keys of a JSON file, to what every version of the libraries reads alike; None takes one away."""
     known = json.loads(path.read_text(encoding="utf-8")) | changes
+    known = {key: value for key, value in known.items() if value is not None or key not in changes}
     path.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
