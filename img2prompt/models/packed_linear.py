@@ -1,4 +1,4 @@
-"""A linear layer for a few rows at a time, as decoding needs it on a processor."""
+"""Linear layers on a processor, with what follows them computed in the same call."""
 
 from __future__ import annotations
 
@@ -8,6 +8,42 @@ from torch import Tensor
 
 _WIDE = 8192  # outputs from which the blocked layout wins even for one row (measured, 49,408 x 512)
 _SMALL = 2**18  # weights below which a call of oneDNN, 45 microseconds whatever its size, costs more than it saves
+_ROWS = 32  # of decoding, about, at which oneDNN lays out the weights
+
+
+def packs(weight: Tensor) -> bool:
+    """Whether oneDNN has a layout of its own for these weights: float32, on a CPU."""
+    return weight.device.type == "cpu" and weight.dtype == torch.float32 and bool(torch._C._has_mkldnn)
+
+
+def blocked(weight: Tensor, rows: int) -> Tensor:
+    """The weights (N,K) in oneDNN's layout for products with about so many rows."""
+    blocks: Tensor = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), rows)
+    return blocks
+
+
+def product(x: Tensor, blocks: Tensor, bias: Tensor | None, gelu: bool, plus: Tensor | None) -> Tensor:
+    """x W^T + b through oneDNN, which applies GELU to, or adds to, what it has just computed.
+
+    Args:
+        x: (R,K).
+        blocks: W as `blocked` gives it.
+        bias: (N,).
+        gelu: GELU follows.
+        plus: (R,N), what is added at last.
+    """
+    if gelu or plus is None:
+        then, kind = ("gelu", "none") if gelu else ("none", "")
+        y: Tensor = torch.ops.mkldnn._linear_pointwise.default(x, blocks, bias, then, [], kind)
+        return finished(y, False, plus)
+    y = torch.ops.mkldnn._linear_pointwise.binary(x, plus, blocks, bias, "add")
+    return y
+
+
+def finished(y: Tensor, gelu: bool, plus: Tensor | None) -> Tensor:
+    """What `product` does after the product, for products that were computed otherwise; y is used up."""
+    y = F.gelu(y) if gelu else y
+    return y if plus is None else y.add_(plus)
 
 
 class PackedLinear:
@@ -23,8 +59,7 @@ class PackedLinear:
         self.weight = weight.detach()  # (N,K)
         self.bias = None if bias is None else bias.detach()
         self.gelu = gelu
-        on_cpu = weight.device.type == "cpu" and weight.dtype == torch.float32
-        self._packs = on_cpu and bool(torch._C._has_mkldnn)
+        self._packs = packs(weight)
         self._columns: Tensor | None = None
         self._blocks: Tensor | None = None
 
@@ -32,19 +67,11 @@ class PackedLinear:
         """x (R,K), what its result is added to (R,N) -> (R,N)."""
         rows, outputs = x.shape[0], self.weight.shape[0]
         if not self._packs or rows > 256 or (rows <= 3 and outputs < _WIDE):
-            return self._finished(F.linear(x, self.weight, self.bias), residual)
+            return finished(F.linear(x, self.weight, self.bias), self.gelu, residual)
         if self.weight.numel() < _SMALL and self.bias is not None:
             if self._columns is None:
                 self._columns = self.weight.t().contiguous()
-            return self._finished(torch.addmm(self.bias, x, self._columns), residual)
+            return finished(torch.addmm(self.bias, x, self._columns), self.gelu, residual)
         if self._blocks is None:
-            self._blocks = torch.ops.mkldnn._reorder_linear_weight(self.weight.contiguous(), 32)
-        product = torch.ops.mkldnn._linear_pointwise
-        if residual is not None:
-            return product.binary(x, residual, self._blocks, self.bias, "add")  # type: ignore[no-any-return]
-        then, kind = ("gelu", "none") if self.gelu else ("none", "")
-        return product.default(x, self._blocks, self.bias, then, [], kind)  # type: ignore[no-any-return]
-
-    def _finished(self, y: Tensor, residual: Tensor | None) -> Tensor:
-        y = F.gelu(y) if self.gelu else y
-        return y if residual is None else y.add_(residual)
+            self._blocks = blocked(self.weight, _ROWS)
+        return product(x, self._blocks, self.bias, self.gelu, residual)

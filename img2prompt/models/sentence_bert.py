@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from img2prompt.models.packed_linear import blocked, finished, packs, product
+
 MakeLinear = Callable[[Tensor, Tensor, bool], "Linear"]  # of a weight, a bias, and whether GELU follows
 _ROWS = 1024  # of x, at which oneDNN lays out the weights
 _PLAIN = 96  # tokens of a text up to which products and exponentials of their own beat the fused attention (measured)
@@ -31,27 +33,17 @@ class Linear(Protocol):
 
 
 class FloatLinear:
-    """x W^T + b as the weights' type computes it.
-
-    On a processor in float32 through oneDNN, which applies GELU to, and adds to, what it has just computed.
-    """
+    """x W^T + b as the weights' type computes it; on a processor in float32 through oneDNN."""
 
     def __init__(self, weight: Tensor, bias: Tensor, gelu: bool = False) -> None:
         self.weight, self.bias, self.gelu = weight, bias, gelu  # (N,K), (N,)
-        fuses = weight.device.type == "cpu" and weight.dtype == torch.float32 and bool(torch._C._has_mkldnn)
-        self._blocks = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), _ROWS) if fuses else None
+        self._blocks = blocked(weight, _ROWS) if packs(weight) else None
 
     def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
         """(T,K) -> (T,N)."""
         if self._blocks is None:
-            return _finished(F.linear(x, self.weight, self.bias), self.gelu, plus)
-        y: Tensor
-        if plus is not None and not self.gelu:
-            y = torch.ops.mkldnn._linear_pointwise.binary(x, plus, self._blocks, self.bias, "add")
-            return y
-        then, kind = ("gelu", "none") if self.gelu else ("none", "")
-        y = torch.ops.mkldnn._linear_pointwise(x, self._blocks, self.bias, then, [], kind)
-        return _finished(y, False, plus)
+            return finished(F.linear(x, self.weight, self.bias), self.gelu, plus)
+        return product(x, self._blocks, self.bias, self.gelu, plus)
 
 
 class Int8Linear:
@@ -71,12 +63,7 @@ class Int8Linear:
         scale = x.abs().amax(1, keepdim=True).clamp_min_(1e-12).div_(127)  # (T,1)
         rounded = (x / scale).round_().to(torch.int8)  # (T,K)
         y = torch.addcmul(self.bias, torch._int_mm(rounded, self.weight) * scale, self.scale)  # (T,N)
-        return _finished(y, self.gelu, plus)
-
-
-def _finished(y: Tensor, gelu: bool, plus: Tensor | None) -> Tensor:
-    y = F.gelu(y) if gelu else y
-    return y if plus is None else y.add_(plus)
+        return finished(y, self.gelu, plus)
 
 
 @dataclass(frozen=True, slots=True)
