@@ -118,11 +118,13 @@ class Counting:
     def settings(self) -> dict[str, Any]:
         return self._inner.settings()
 
-    def generate_many(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Generated | Failed]:
+    def generate_many(
+        self, prompts: Sequence[str], seeds: Sequence[int], negatives: Sequence[str | None] | None = None
+    ) -> list[Generated | Failed]:
         self.asked += zip(prompts, seeds, strict=True)
         if any("too large" in prompt for prompt in prompts):
             raise ModelError("out of memory with a single picture")
-        return self._inner.generate_many(prompts, seeds)
+        return self._inner.generate_many(prompts, seeds, negatives)
 
 
 def test_the_same_words_share_a_picture_and_nothing_is_made_twice(tmp_path: Path) -> None:

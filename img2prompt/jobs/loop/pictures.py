@@ -118,7 +118,7 @@ def _batch(generator: Generator, part: Sequence[Wanted]) -> list[Generated | Fai
     negatives = [picture.negative for picture in part]
     denied = any(text is not None for text in negatives)
     with span("regenerate", prompts=prompts, seeds=seeds, kinds=[picture.kind for picture in part]) as step:
-        made = generator.generate_many(prompts, seeds, negatives) if denied else generator.generate_many(prompts, seeds)
+        made = generator.generate_many(prompts, seeds, negatives)
         step.set(failed=sum(isinstance(item, Failed) for item in made))
         if one := next((item for item in made if isinstance(item, Generated)), None):
             how = {name: value for name, value in asdict(one.made).items() if name not in ("prompt", "seed")}

@@ -29,8 +29,8 @@ def summarise(rows: Sequence[Row], seeds: int, asked: Sequence[str], base: str =
     Returns:
         images, seeds, outside_domain (sources that the captioner does not know the like of), outcomes (of upsampling,
         how many each), failed, undefined_metrics (of how many pictures a metric gives no number) and metrics, as in
-        summary.json. Of each test `p` is as it was found, and `p_holm`
-        corrected for the metrics that test the same two kinds.
+        summary.json. Of each test `p` is as it was found, and `p_holm` corrected for the metrics that test the same two
+        kinds.
     """
     compared = [row for row in rows if row["scores"]]
     metrics = {name: _metric(name, compared, seeds, asked, base) for name in METRICS if is_scored(compared, name)}
