@@ -21,6 +21,7 @@ from img2prompt.models.coca import load_coca, new_coca, save_coca
 from img2prompt.models.decoding import Decoding, TokenIds
 from img2prompt.models.decoding_cache import CachedDecoder
 from img2prompt.models.generation import CocaCaptioner, Hypothesis, decode, fast_dtype, generate
+from img2prompt.models.packed_linear import PackedLinear
 from img2prompt.models.sampling import draw, log_normalizer, top_values, uniforms
 from img2prompt.models.tokenizer import token_rows, train_tokenizer
 from img2prompt.models.writing import decode_together
@@ -40,9 +41,9 @@ def one_thread() -> Iterator[None]:
 
 
 def bench() -> ModuleType:
-    """The benchmark script, which makes open_clip's own loop run beside transformers 5."""
-    path = Path(__file__).parents[1] / "scripts" / "bench" / "captioning.py"
-    spec = importlib.util.spec_from_file_location("bench_captioning", path)
+    """The benchmark's part that makes open_clip's own loop run beside transformers 5."""
+    path = Path(__file__).parents[1] / "scripts" / "bench" / "captioning_peer.py"
+    spec = importlib.util.spec_from_file_location("captioning_peer", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -276,6 +277,18 @@ def test_pictures_are_encoded_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -
         again = CachedDecoder(model).encode(images)
     assert seen == [2, 2, 1]
     assert torch.allclose(again[0], pooled, atol=1e-6) and torch.allclose(again[1], tokens, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(48, 32), (520, 512), (8200, 32)])  # small, packed, as wide as a vocabulary
+@pytest.mark.parametrize("rows", [1, 3, 5, 300])
+def test_what_follows_a_packed_product_comes_with_it(shape: tuple[int, int], rows: int) -> None:
+    weight, bias, x = torch.randn(shape), torch.randn(shape[0]), torch.randn(rows, shape[1])
+    plain = torch.nn.functional.linear(x, weight, bias)
+    for gelu in (False, True):
+        expected = torch.nn.functional.gelu(plain) if gelu else plain
+        layer, residual = PackedLinear(weight, bias, gelu), torch.randn_like(plain)
+        torch.testing.assert_close(layer(x), expected, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(layer(x, residual.clone()), expected + residual, atol=1e-4, rtol=1e-4)
 
 
 def many_uniforms(rows: int) -> torch.Tensor:

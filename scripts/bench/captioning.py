@@ -8,11 +8,7 @@ length. Runs alternate, ours and theirs, so that other load on the machine meets
 and include the vision tower. On a machine that other work shares, take --threads 1 and read the processor seconds
 (`times_less_cpu`): waiting for a turn is no part of them. The line's `load` says how busy the machine was.
 
-How open_clip's `generate` is made to run. open_clip 3.3.0 looks for `transformers.BeamSearchScorer`, which transformers
-5 no longer has, and then refuses every mode. Everything else it needs is still there. `enable_generate` gives it a
-scorer written for this purpose (`BeamScorer` below: the same rules as transformers 4.56.2, against which it was
-checked) and clears the refusal; not one line of open_clip's loop is changed. Where the real scorer can be imported,
-it is used.
+captioning_peer.py says how open_clip's `generate` is made to run.
 
 What is checked. Greedy (their top-k = 1) and beam search: the token ids, after the end token is cut off. A mismatch
 can be a near-tie (see the tests, which compare the scores). Top-p: open_clip draws with the
@@ -41,8 +37,8 @@ from typing import Any
 
 import open_clip
 import torch
-import transformers
-from open_clip import coca_model
+from captioning_peer import enable_generate
+from transformers import TopPLogitsWarper
 
 from img2prompt.models.coca import new_coca
 from img2prompt.models.decoding import Decoding, TokenIds
@@ -57,111 +53,6 @@ MODES: dict[str, tuple[dict[str, Any], Decoding]] = {  # mode -> open_clip's arg
 }
 
 
-class BeamScorer:
-    """The part of a beam search that open_clip leaves to transformers: which hypotheses go on and which are kept."""
-
-    def __init__(self, batch_size: int, num_beams: int, device: torch.device, num_beam_groups: int = 1) -> None:
-        self.num_beams, self.num_beam_groups, self.device = num_beams, num_beam_groups, device
-        self.size = num_beams // num_beam_groups
-        self._beam_hyps: list[list[tuple[float, torch.Tensor]]] = [[] for _ in range(batch_size * num_beam_groups)]
-        self.finished = [False] * (batch_size * num_beam_groups)
-
-    @property
-    def is_done(self) -> bool:
-        """Whether every group of every image has finished."""
-        return all(self.finished)
-
-    def _add(self, slot: int, score: float, tokens: torch.Tensor) -> None:
-        kept = self._beam_hyps[slot]
-        if len(kept) < self.size or score > min(value for value, _ in kept):
-            kept.append((score, tokens.clone()))
-        if len(kept) > self.size:
-            kept.pop(min(range(len(kept)), key=lambda i: kept[i][0]))
-
-    def process(
-        self,
-        input_ids: torch.Tensor,
-        next_scores: torch.Tensor,
-        next_tokens: torch.Tensor,
-        next_indices: torch.Tensor,
-        pad_token_id: int,
-        eos_token_id: torch.Tensor,
-        beam_indices: None = None,
-        group_index: int = 0,
-    ) -> dict[str, torch.Tensor]:
-        """Takes the best 2 x size continuations of a group; returns those that go on."""
-        length, scores, tokens, parents = input_ids.shape[1] + 1, [], [], []
-        for image in range(len(next_scores)):
-            slot = image * self.num_beam_groups + group_index
-            if self.finished[slot]:
-                scores += [0.0] * self.size
-                tokens += [int(pad_token_id)] * self.size
-                parents += [0] * self.size
-                continue
-            going = 0
-            for rank, token in enumerate(next_tokens[image].tolist()):
-                parent = image * self.size + int(next_indices[image, rank])
-                value = float(next_scores[image, rank])
-                if token == int(eos_token_id):
-                    if rank < self.size:
-                        self._add(slot, value / length, input_ids[parent])
-                    continue
-                scores.append(value)
-                tokens.append(token)
-                parents.append(parent)
-                going += 1
-                if going == self.size:
-                    break
-            kept, best = self._beam_hyps[slot], float(next_scores[image].max())
-            self.finished[slot] = len(kept) == self.size and min(value for value, _ in kept) >= best / length
-        return {
-            "next_beam_scores": torch.tensor(scores, device=self.device),
-            "next_beam_tokens": torch.tensor(tokens, device=self.device),
-            "next_beam_indices": torch.tensor(parents, device=self.device),
-        }
-
-    def finalize(
-        self,
-        input_ids: torch.Tensor,
-        final_beam_scores: torch.Tensor,
-        *_: torch.Tensor,
-        max_length: int,
-        pad_token_id: int,
-        eos_token_id: torch.Tensor,
-        beam_indices: None = None,
-    ) -> dict[str, torch.Tensor]:
-        """Adds what is still open and returns the best sequence of each image."""
-        for slot, finished in enumerate(self.finished):
-            for row in range(slot * self.size, (slot + 1) * self.size):
-                if not finished:
-                    self._add(slot, float(final_beam_scores[row]) / input_ids.shape[1], input_ids[row])
-        groups, best = self.num_beam_groups, []
-        for image in range(len(self._beam_hyps) // groups):
-            found = [hyp for slot in range(image * groups, (image + 1) * groups) for hyp in self._beam_hyps[slot]]
-            best.append(max(found, key=lambda hyp: hyp[0])[1])
-        width = min(max(len(tokens) for tokens in best) + 1, max_length)
-        decoded = torch.full((len(best), width), int(pad_token_id), device=self.device)
-        for row, tokens in zip(decoded, best, strict=True):
-            row[: len(tokens)] = tokens
-            if len(tokens) < width:
-                row[len(tokens)] = int(eos_token_id)
-        return {"sequences": decoded}
-
-
-def enable_generate() -> str:
-    """Lets open_clip's `CoCa.generate` run with transformers 5; says how."""
-    if getattr(coca_model, "_has_transformers", False):
-        return "as installed"
-    coca_model.BeamSearchScorer = BeamScorer
-    coca_model.GENERATION_TYPES = {
-        "top_k": transformers.TopKLogitsWarper,
-        "top_p": transformers.TopPLogitsWarper,
-        "beam_search": "beam_search",
-    }
-    coca_model._has_transformers = True
-    return f"transformers {transformers.__version__} without BeamSearchScorer: BeamScorer of this script in its place"
-
-
 def cut(tokens: list[int], end: int = END) -> list[int]:
     """Tokens up to and with the end token."""
     return tokens[: tokens.index(end) + 1] if end in tokens else tokens
@@ -169,7 +60,7 @@ def cut(tokens: list[int], end: int = END) -> list[int]:
 
 def multinomial(top_p: float) -> Callable[[torch.Tensor], torch.Tensor]:
     """open_clip's own draw from the nucleus, with the global generator."""
-    warp = transformers.TopPLogitsWarper(top_p)
+    warp = TopPLogitsWarper(top_p)
 
     def drawn_by(logits: torch.Tensor) -> torch.Tensor:
         return torch.multinomial(warp(None, logits).softmax(-1), 1)[:, 0]
@@ -212,12 +103,16 @@ def floor_seconds(model: Any, images: torch.Tensor, rows: int, length: int) -> d
     return {"vision_s": vision, "cached_pass_s": (per_token * rows * (length - 1) + keys) / speed}
 
 
+def set_up(name: str, batch: int, options: argparse.Namespace) -> tuple[Any, torch.Tensor]:
+    """A model with random weights and pictures (B,3,224,224), the same each time."""
+    model = new_coca(open_clip.get_model_config(name), seed=0).to(options.device, options.dtype).eval()
+    pixels = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(1))
+    return model, pixels.to(options.device, options.dtype)
+
+
 def measure(name: str, batch: int, mode: str, options: argparse.Namespace) -> dict[str, Any]:
     """One line of the table."""
-    config = open_clip.get_model_config(name)
-    model = new_coca(config, seed=0).to(options.device, options.dtype).eval()
-    pixels = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(1))
-    images = pixels.to(options.device, options.dtype)
+    model, images = set_up(name, batch, options)
     arguments, settings = MODES[mode]
     decoder = CachedDecoder(model)
     ours: list[tuple[float, float]] = []
@@ -264,9 +159,8 @@ def measure(name: str, batch: int, mode: str, options: argparse.Namespace) -> di
 
 def measure_alone(name: str, batch: int, mode: str, options: argparse.Namespace) -> dict[str, Any]:
     """One line of the table without open_clip's `generate`: our time beside that of the vision tower."""
-    model = new_coca(open_clip.get_model_config(name), seed=0).to(options.device, options.dtype).eval()
-    pixels = torch.randn(batch, 3, 224, 224, generator=torch.Generator().manual_seed(1))
-    images, decoder = pixels.to(options.device, options.dtype), CachedDecoder(model)
+    model, images = set_up(name, batch, options)
+    decoder = CachedDecoder(model)
     our_run(decoder, images, MODES[mode][1])
     vision: list[float] = []
     ours: list[float] = []
