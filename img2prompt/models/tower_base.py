@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ class Facts:
     projected: str = "class"  # the pooling whose result `projection` belongs to
 
 
-class Tower(nn.Module):
+class Tower(nn.Module, ABC):
     """A vision tower without what its library does after the tokens. Subclasses: one a family.
 
     Attributes:
@@ -87,24 +88,25 @@ class Tower(nn.Module):
         self.register_buffer("projection", projection, persistent=False)
 
     @property
+    @abstractmethod
     def blocks(self) -> list[tuple[str, nn.Module]]:
         """Name (as in `named_modules`) and module of every block, from input to output."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward(self, images: Tensor) -> Tokens:
         """Tokens of normalised pictures (B,3,H,W), H = W = image_px."""
-        raise NotImplementedError
 
     def finish(self, pooled: Tensor) -> Tensor:
         """The norm that a tower has after pooling, where it has one there: (B,W) -> (B,W)."""
         return pooled
 
+    @abstractmethod
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Computes activations again in the backward pass instead of keeping them: less memory, more time."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _resize(self, image_px: int) -> None:
-        raise NotImplementedError
+        """What `resize` does to the library's model."""
 
     def resize(self, image_px: int) -> None:
         """Makes it take pictures of another size; position embeddings are interpolated.

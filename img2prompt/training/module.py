@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from img2prompt.errors import TrainingError
 
 
-class Training(LightningModule):
+class Training(LightningModule, ABC):
     """A model in training.
 
     Attributes:
@@ -28,13 +29,13 @@ class Training(LightningModule):
         self.examples: dict[str, tuple[str, str]] = {}
 
     @property
+    @abstractmethod
     def trained(self) -> nn.Module:
         """The model without what only its training needs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def export(self, folder: Path) -> None:
         """Writes that model; with several processes all of them call it, and the first one writes."""
-        raise NotImplementedError
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """As in torch, for a checkpoint from which a run goes on.
