@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from img2prompt.models.devices import fast_dtype
-from img2prompt.models.sentence_bert import FloatLinear, Int8Linear, PackedBert, readable
+from img2prompt.models.int8_linear import multiplies_bytes
+from img2prompt.models.sentence_bert import MakeLinear, PackedBert, readable
+from img2prompt.models.sentence_int8 import CALIBRATION, int8_linears
 
 BATCH_TOKENS = 1024  # measured: 512 to 4096 are equally fast on processors; more only takes memory
 ENOUGH_COSINE = 0.9995  # of the worst sample text, for a cheaper precision to be used
@@ -56,16 +58,19 @@ class Backend(Protocol):
 class PackedBackend:
     """sentence-transformers models that are a BERT and a mean, which `packable` says."""
 
-    def __init__(
-        self, model: Any, linear: Callable[..., Any] = FloatLinear, dtype: torch.dtype = torch.float32
-    ) -> None:
+    def __init__(self, model: Any, dtype: torch.dtype = torch.float32, int8: bool = False) -> None:
         from tokenizers import Tokenizer
 
-        self._bert = PackedBert(model[0].model, linear, dtype)
         self._device = str(model.device)
         self._tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())  # a copy: its settings change
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(model.max_seq_length)
+        linears: MakeLinear | None = None
+        if int8:
+            known = sorted((row.ids for row in self._tokenizer.encode_batch_fast(list(CALIBRATION))), key=len)
+            with torch.inference_mode():
+                linears = int8_linears(model[0].model, known)
+        self._bert = PackedBert(model[0].model, linears, dtype)
 
     def embed(self, texts: Sequence[str], batch_size: int) -> NDArray[np.float32]:
         """Unit vectors (N,D) in the order of the texts."""
@@ -150,13 +155,13 @@ def chosen(model: Any, precision: str) -> tuple[Backend, str | None]:
     if precision == "bfloat16":
         if fast_dtype(device) != torch.bfloat16:
             return exact, f"{device} here multiplies no bfloat16 faster"
-        cheap: Backend = (
-            PackedBackend(model, FloatLinear, torch.bfloat16) if packed else PlainBackend(model, torch.bfloat16)
-        )
+        cheap: Backend = PackedBackend(model, torch.bfloat16) if packed else PlainBackend(model, torch.bfloat16)
     elif device != "cpu" or not packed:
         return exact, "int8 is for BERT with a mean, on the processor"
+    elif not multiplies_bytes():
+        return exact, "this processor multiplies no bytes faster"
     else:
-        cheap = PackedBackend(model, Int8Linear)
+        cheap = PackedBackend(model, int8=True)
     worst = worst_cosine(exact, cheap)
     if worst >= ENOUGH_COSINE:
         return cheap, None

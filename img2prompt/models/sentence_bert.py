@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from img2prompt.models.packed_linear import blocked, finished, packs, product
 
-MakeLinear = Callable[[Tensor, Tensor, bool], "Linear"]  # of a weight, a bias, and whether GELU follows
+MakeLinear = Callable[[str, Tensor, Tensor, bool], "Linear"]  # of a name like "3.up", W, b, and whether GELU follows
 _ROWS = 1024  # of x, at which oneDNN lays out the weights
 _PLAIN = 96  # tokens of a text up to which products and exponentials of their own beat the fused attention (measured)
 _SAFE = 80.0  # exponentials of scores so far from zero neither overflow nor vanish in float32
@@ -46,26 +46,6 @@ class FloatLinear:
         return product(x, self._blocks, self.bias, self.gelu, plus)
 
 
-class Int8Linear:
-    """x W^T + b with 8-bit integers: a scale for each row of W and, found anew, for each token.
-
-    Source: Dettmers et al., "LLM.int8(): 8-bit matrix multiplication for transformers at scale", NeurIPS 2022
-    (vector-wise quantisation).
-    """
-
-    def __init__(self, weight: Tensor, bias: Tensor, gelu: bool = False) -> None:
-        self.scale = weight.abs().amax(1).clamp_min_(1e-12) / 127  # (N,)
-        self.weight = (weight / self.scale[:, None]).round_().to(torch.int8).t()  # (K,N)
-        self.bias, self.gelu = bias, gelu
-
-    def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
-        """(T,K) -> (T,N)."""
-        scale = x.abs().amax(1, keepdim=True).clamp_min_(1e-12).div_(127)  # (T,1)
-        rounded = (x / scale).round_().to(torch.int8)  # (T,K)
-        y = torch.addcmul(self.bias, torch._int_mm(rounded, self.weight) * scale, self.scale)  # (T,N)
-        return finished(y, self.gelu, plus)
-
-
 @dataclass(frozen=True, slots=True)
 class _Layer:
     """One block, the three products of queries, keys and values in one."""
@@ -83,13 +63,13 @@ class PackedBert:
 
     Args:
         model: the `BertModel` whose weights are used; `readable` says whether it is one that this code computes.
-        linear: FloatLinear or Int8Linear.
+        linear: what makes each product; None for FloatLinear.
         dtype: of the weights and of the arithmetic between the products.
 
     Source: Devlin et al., "BERT: Pre-training of deep bidirectional transformers", NAACL 2019.
     """
 
-    def __init__(self, model: Any, linear: MakeLinear = FloatLinear, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, model: Any, linear: MakeLinear | None = None, dtype: torch.dtype = torch.float32) -> None:
         tables = model.embeddings
         self._words = tables.word_embeddings.weight.detach().to(dtype)  # (V,W)
         places = tables.position_embeddings.weight.detach() + tables.token_type_embeddings.weight.detach()[0]
@@ -97,7 +77,8 @@ class PackedBert:
         self._norm = _norm(tables.LayerNorm, dtype)
         self._heads = int(model.config.num_attention_heads)
         self._eps = float(model.config.layer_norm_eps)
-        self._layers = [_layer(block, linear, dtype) for block in model.encoder.layer]
+        make = linear or (lambda name, weight, bias, gelu: FloatLinear(weight, bias, gelu))
+        self._layers = [_layer(str(i), block, make, dtype) for i, block in enumerate(model.encoder.layer)]
 
     def embed(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """Mean hidden states (B,W), float32, of texts as token ids, which lie in the order of their lengths."""
@@ -156,21 +137,22 @@ def readable(model: Any) -> bool:
     )
 
 
-def _layer(block: Any, linear: MakeLinear, dtype: torch.dtype) -> _Layer:
+def _layer(number: str, block: Any, linear: MakeLinear, dtype: torch.dtype) -> _Layer:
     """The weights of one `BertLayer`."""
 
-    def joined(*parts: Any, scales: Sequence[float] = (1.0,), gelu: bool = False) -> Linear:
+    def joined(name: str, *parts: Any, scales: Sequence[float] = (1.0,), gelu: bool = False) -> Linear:
         pairs = list(zip(parts, scales, strict=True))
         weight = torch.cat([part.weight.detach() * scale for part, scale in pairs]).to(dtype)
-        return linear(weight, torch.cat([part.bias.detach() * scale for part, scale in pairs]).to(dtype), gelu)
+        bias = torch.cat([part.bias.detach() * scale for part, scale in pairs]).to(dtype)
+        return linear(f"{number}.{name}", weight, bias, gelu)
 
     own = block.attention.self
     scale = float(own.attention_head_size) ** -0.5
     return _Layer(
-        qkv=joined(own.query, own.key, own.value, scales=(scale, 1.0, 1.0)),
-        out=joined(block.attention.output.dense),
-        up=joined(block.intermediate.dense, gelu=True),
-        down=joined(block.output.dense),
+        qkv=joined("qkv", own.query, own.key, own.value, scales=(scale, 1.0, 1.0)),
+        out=joined("out", block.attention.output.dense),
+        up=joined("up", block.intermediate.dense, gelu=True),
+        down=joined("down", block.output.dense),
         attention_norm=_norm(block.attention.output.LayerNorm, dtype),
         output_norm=_norm(block.output.LayerNorm, dtype),
     )

@@ -120,7 +120,7 @@ class EmbeddingPairs(LightningDataModule):
         settings = self.prompts
         if self.encoder is None:
             kept = "default" if settings.cache_folder is None else settings.cache_folder / "sentences"
-            self.encoder = SentenceEncoder(settings.model, settings.device, cache=kept)
+            self.encoder = SentenceEncoder(settings.model, settings.device, cache=kept, precision=settings.precision)
         self.dimensions = self.encoder.dimensions
         name = f"{self.encoder.fingerprint} {self.encoder.precision}"
         return embeddings_of(table.prompts, name, self.encoder.encode_many, self._folder(), self.dimensions)

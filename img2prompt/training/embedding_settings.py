@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -39,12 +39,14 @@ class Prompts:
         longest: rows with a prompt of more characters are skipped; an encoder reads some 1,000 of them.
         cache_folder: where targets are kept; None: the user's cache.
         device: where they are computed.
+        precision: of `SentenceEncoder`.
     """
 
     model: str = MINILM
     longest: int = 4000
     cache_folder: Path | None = None
     device: str = "cpu"
+    precision: Literal["float32", "bfloat16", "int8"] = "float32"
 
 
 @dataclass(frozen=True)
