@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from img2prompt.models.int8_linear import Int8Linear, multiplies_bytes
+from img2prompt.models.packed_linear import FloatLinear
 
 pytestmark = pytest.mark.skipif(not multiplies_bytes(), reason="this processor has no products of bytes")
 
@@ -25,7 +26,7 @@ def inputs(seed: int, tokens: int, width: int = 48) -> torch.Tensor:
 @given(seed=st.integers(0, 9), splits=st.integers(0, 24))
 def test_a_value_is_the_nearest_level_however_its_channel_is_divided(seed: int, splits: int) -> None:
     seen = inputs(seed, 400)
-    linear = Int8Linear(torch.eye(48), torch.zeros(48), False, seen, splits)
+    linear = Int8Linear(FloatLinear(torch.eye(48), torch.zeros(48)), seen, splits=splits)
     parts = 1 + torch.bincount(linear._copied, minlength=48)
     step = 1 / (linear._slope[:48] * parts)
     assert len(linear._slope) == 48 + splits
@@ -39,7 +40,7 @@ def test_a_value_is_the_nearest_level_however_its_channel_is_divided(seed: int, 
 def test_products_are_near_and_what_follows_comes_with_them(gelu: bool, splits: int) -> None:
     torch.manual_seed(0)
     weight, bias, x, plus = torch.randn(24, 48), torch.randn(24), inputs(1, 60), torch.randn(60, 24)
-    linear = Int8Linear(weight, bias, gelu, inputs(0, 400), splits)
+    linear = Int8Linear(FloatLinear(weight, bias, gelu), inputs(0, 400), splits=splits)
     exact = F.linear(x, weight, bias)
     exact = F.gelu(exact) if gelu else exact
     assert (linear(x) - exact).norm() < 0.03 * exact.norm()
@@ -51,14 +52,14 @@ def test_products_are_near_and_what_follows_comes_with_them(gelu: bool, splits: 
 def test_tokens_beyond_the_scale_are_exact(size: float, gelu: bool) -> None:
     torch.manual_seed(0)
     weight, bias, x = torch.randn(24, 48), torch.randn(24), inputs(1, 9)
-    linear = Int8Linear(weight, bias, gelu, inputs(0, 400), 4)
+    linear = Int8Linear(FloatLinear(weight, bias, gelu), inputs(0, 400), splits=4)
     x[4, 7] = size
     exact = F.linear(x[4:5], weight, bias)
     torch.testing.assert_close(linear(x)[4:5], F.gelu(exact) if gelu else exact, rtol=1e-5, atol=1e-4, equal_nan=True)
 
 
 def test_what_is_no_number_stays_none() -> None:
-    linear = Int8Linear(torch.eye(48), torch.zeros(48), False, inputs(0, 400))
+    linear = Int8Linear(FloatLinear(torch.eye(48), torch.zeros(48)), inputs(0, 400))
     x = inputs(1, 3)
     x[1, 0] = float("nan")
     assert linear(x).isnan().any(1).tolist() == [False, True, False]
@@ -66,7 +67,7 @@ def test_what_is_no_number_stays_none() -> None:
 
 def test_a_token_does_not_depend_on_the_others() -> None:
     torch.manual_seed(0)
-    linear = Int8Linear(torch.randn(24, 48), torch.randn(24), True, inputs(0, 400), 4)
+    linear = Int8Linear(FloatLinear(torch.randn(24, 48), torch.randn(24), True), inputs(0, 400), splits=4)
     x = inputs(1, 33)
     x[7] *= 100
     alone = torch.cat([linear(row[None]) for row in x])
@@ -78,5 +79,5 @@ def test_channels_that_never_move_and_weights_of_zero() -> None:
     seen[:, 1] = 5
     weight = torch.zeros(4, 8)
     weight[0, 1] = 2
-    y = Int8Linear(weight, torch.ones(4), False, seen)(seen[:3])
+    y = Int8Linear(FloatLinear(weight, torch.ones(4)), seen)(seen[:3])
     torch.testing.assert_close(y, torch.tensor([[11.0, 1, 1, 1]] * 3))

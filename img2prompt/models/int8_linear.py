@@ -5,13 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from img2prompt.models.packed_linear import blocked, product
+from img2prompt.models.packed_linear import FloatLinear
 
 _HALF = 126  # levels on either side of a channel's mean, which is 128; 0 and 255 say that a value lies beyond
 _MOST = 127  # of a weight
-_WITHIN = 0.95  # share of the tokens seen that fit; the others' ranges would make all steps coarser
 _BALANCE = 0.5  # how much of a channel's range goes over to its weights
-_BEYOND_ROWS = 64  # tokens, about, that lie beyond
 
 
 def multiplies_bytes() -> bool:
@@ -29,20 +27,20 @@ class Int8Linear:
     in float32. What a token gives does not depend on the others.
 
     Args:
-        weight: (N,K) float32, on the CPU.
-        bias: (N,).
-        gelu: GELU follows.
+        exact: the same in float32, on the CPU; weight (N,K).
         seen: (T,K) inputs of many kinds, from which means and ranges are taken.
+        within: share of the tokens seen that are to fit; the others' ranges would make all steps coarser.
         splits: channels added by dividing the widest.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor, gelu: bool, seen: Tensor, splits: int = 0) -> None:
+    def __init__(self, exact: FloatLinear, seen: Tensor, within: float = 0.95, splits: int = 0) -> None:
+        weight = exact.weight
         mean = seen.mean(0)  # (K,)
         spread = (seen - mean).abs()  # (T,K)
         heaviest = weight.abs().amax(0).clamp_min(1e-5)  # (K,)
         parts = _parts(spread.amax(0) * heaviest, splits)  # (K,)
         scale = (spread.amax(0) / parts).clamp_min(1e-5) ** _BALANCE / heaviest ** (1 - _BALANCE)  # (K,)
-        reach = (spread / (parts * scale)).amax(1).quantile(_WITHIN).clamp_min(1e-12)
+        reach = (spread / (parts * scale)).amax(1).quantile(within).clamp_min(1e-12)
         step = scale * reach / _HALF  # (K,) of x, for one level
         columns = weight * step  # (N,K)
         self._fine = columns.abs().amax(1).clamp_min(1e-12) / _MOST  # (N,) of y, for one level of x and W
@@ -58,23 +56,21 @@ class Int8Linear:
         self._offset = 128 + (j + 0.5) / parts[which] - mean[which] * self._slope
         self._levels = torch.ops.onednn.qlinear_prepack(levels[:, which].contiguous(), [len(seen), len(which)])
         self._zero = torch.zeros(len(weight), dtype=torch.int64)
-        self._bias = bias + weight @ mean
-        self._exact = blocked(weight, _BEYOND_ROWS), bias
-        self._gelu = gelu
+        self._bias = exact.bias + weight @ mean
+        self._exact = exact
 
     def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
         """(T,K) -> (T,N), `plus` (T,N) added."""
         wide = torch.cat([x, x.index_select(1, self._copied)], 1) if len(self._copied) else x
         levels = torch.addcmul(self._offset, wide, self._slope).clamp_(0, 255)  # (T,K+splits)
         levels = levels.to(torch.int16).to(torch.uint8)  # twice as fast as the direct way
-        then, kind = ("gelu", "none") if self._gelu else ("none", "")
+        then, kind = ("gelu", "none") if self._exact.gelu else ("none", "")
         y: Tensor = torch.ops.onednn.qlinear_pointwise(
             levels, 1.0, 128, self._levels, self._fine, self._zero, self._bias, 1.0, 0, torch.float32, then, [], kind
         )
         beyond = ((levels.amax(1) == 255) | (levels.amin(1) == 0)).nonzero()[:, 0]  # (R,) tokens
         if len(beyond):
-            weight, bias = self._exact
-            y.index_copy_(0, beyond, product(x.index_select(0, beyond), weight, bias, self._gelu, None))
+            y.index_copy_(0, beyond, self._exact(x.index_select(0, beyond)))
         return y if plus is None else y.add_(plus)
 
 

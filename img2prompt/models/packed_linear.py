@@ -8,7 +8,7 @@ from torch import Tensor
 
 _WIDE = 8192  # outputs from which the blocked layout wins even for one row (measured, 49,408 x 512)
 _SMALL = 2**18  # weights below which a call of oneDNN, 45 microseconds whatever its size, costs more than it saves
-_ROWS = 32  # of decoding, about, at which oneDNN lays out the weights
+_ROWS, _MANY_ROWS = 32, 1024  # of decoding, and of whole texts, about, at which oneDNN lays out the weights
 
 
 def packs(weight: Tensor) -> bool:
@@ -44,6 +44,20 @@ def finished(y: Tensor, gelu: bool, plus: Tensor | None) -> Tensor:
     """What `product` does after the product, for products that were computed otherwise; y is used up."""
     y = F.gelu(y) if gelu else y
     return y if plus is None else y.add_(plus)
+
+
+class FloatLinear:
+    """x W^T + b as the weights' type computes it; on a processor in float32 through oneDNN."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, gelu: bool = False) -> None:
+        self.weight, self.bias, self.gelu = weight, bias, gelu  # (N,K), (N,)
+        self._blocks = blocked(weight, _MANY_ROWS) if packs(weight) else None
+
+    def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
+        """(T,K) -> (T,N)."""
+        if self._blocks is None:
+            return finished(F.linear(x, self.weight, self.bias), self.gelu, plus)
+        return product(x, self._blocks, self.bias, self.gelu, plus)
 
 
 class PackedLinear:

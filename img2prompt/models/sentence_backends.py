@@ -19,10 +19,11 @@ from torch.nn import functional as F
 
 from img2prompt.models.devices import fast_dtype
 from img2prompt.models.int8_linear import multiplies_bytes
-from img2prompt.models.sentence_bert import MakeLinear, PackedBert, readable
-from img2prompt.models.sentence_int8 import CALIBRATION, int8_linears
+from img2prompt.models.sentence_bert import PackedBert, readable
+from img2prompt.models.sentence_int8 import CALIBRATION, in_float_and_int8
 
 BATCH_TOKENS = 1024  # measured: 512 to 4096 are equally fast on processors; more only takes memory
+_SHORT = 9  # tokens of a text up to which bytes are not used: few tokens average out little of what they move
 ENOUGH_COSINE = 0.9995  # of the worst sample text, for a cheaper precision to be used
 SAMPLE = (  # fixed, so that the same machine always decides alike
     "a cat",
@@ -65,23 +66,26 @@ class PackedBackend:
         self._tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())  # a copy: its settings change
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(model.max_seq_length)
-        linears: MakeLinear | None = None
         if int8:
             known = sorted((row.ids for row in self._tokenizer.encode_batch_fast(list(CALIBRATION))), key=len)
             with torch.inference_mode():
-                linears = int8_linears(model[0].model, known)
-        self._bert = PackedBert(model[0].model, linears, dtype)
+                self._exact, self._bert = in_float_and_int8(model[0].model, known)
+        else:
+            self._exact = self._bert = PackedBert(model[0].model, dtype=dtype)
+        self._short = _SHORT if int8 else 0
 
     def embed(self, texts: Sequence[str], batch_size: int) -> NDArray[np.float32]:
         """Unit vectors (N,D) in the order of the texts."""
         tokens = [row.ids for row in self._tokenizer.encode_batch_fast(list(texts))]
 
         def embedded(places: Sequence[int]) -> NDArray[np.float32]:
+            some = [tokens[i] for i in places]
             with torch.inference_mode():
-                emb: NDArray[np.float32] = F.normalize(self._bert.embed([tokens[i] for i in places])).cpu().numpy()
+                bert = self._exact if len(some[-1]) <= self._short else self._bert
+                emb: NDArray[np.float32] = F.normalize(bert.embed(some)).cpu().numpy()
             return emb
 
-        batches = list(batches_of([len(row) for row in tokens], batch_size))
+        batches = list(batches_of([len(row) for row in tokens], batch_size, apart=self._short))
         return _in_order(batches, _on_all_cores(embedded, batches, self._device))
 
 
@@ -110,12 +114,18 @@ class PlainBackend:
         return [min(len(ids), most or len(ids)) for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
 
 
-def batches_of(lengths: Sequence[int], batch_size: int, most_tokens: int = BATCH_TOKENS) -> Iterator[list[int]]:
-    """Places of texts, sorted by length and cut so that a batch has at most so many texts and tokens; at least one."""
+def batches_of(
+    lengths: Sequence[int], batch_size: int, most_tokens: int = BATCH_TOKENS, apart: int = 0
+) -> Iterator[list[int]]:
+    """Places of texts, sorted by length and cut so that a batch has at most so many texts and tokens; at least one.
+
+    Texts of up to `apart` tokens share no batch with longer ones.
+    """
     batch: list[int] = []
     held = 0
     for place in np.argsort(lengths, kind="stable").tolist():
-        if batch and (held + lengths[place] > most_tokens or len(batch) >= batch_size):
+        full = held + lengths[place] > most_tokens or len(batch) >= batch_size
+        if batch and (full or lengths[batch[-1]] <= apart < lengths[place]):
             yield batch
             batch, held = [], 0
         batch.append(place)

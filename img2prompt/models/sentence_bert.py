@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from img2prompt.models.packed_linear import blocked, finished, packs, product
+from img2prompt.models.packed_linear import FloatLinear
 
 MakeLinear = Callable[[str, Tensor, Tensor, bool], "Linear"]  # of a name like "3.up", W, b, and whether GELU follows
-_ROWS = 1024  # of x, at which oneDNN lays out the weights
 _PLAIN = 96  # tokens of a text up to which products and exponentials of their own beat the fused attention (measured)
 _SAFE = 80.0  # exponentials of scores so far from zero neither overflow nor vanish in float32
 
@@ -30,20 +29,6 @@ class Linear(Protocol):
     def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
         """x W^T + b, through GELU if it was made so, and `plus` (T,N) added."""
         ...
-
-
-class FloatLinear:
-    """x W^T + b as the weights' type computes it; on a processor in float32 through oneDNN."""
-
-    def __init__(self, weight: Tensor, bias: Tensor, gelu: bool = False) -> None:
-        self.weight, self.bias, self.gelu = weight, bias, gelu  # (N,K), (N,)
-        self._blocks = blocked(weight, _ROWS) if packs(weight) else None
-
-    def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
-        """(T,K) -> (T,N)."""
-        if self._blocks is None:
-            return finished(F.linear(x, self.weight, self.bias), self.gelu, plus)
-        return product(x, self._blocks, self.bias, self.gelu, plus)
 
 
 @dataclass(frozen=True, slots=True)
