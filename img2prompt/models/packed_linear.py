@@ -60,6 +60,22 @@ class FloatLinear:
         return product(x, self._blocks, self.bias, self.gelu, plus)
 
 
+class FeedForward:
+    """x + b + W GELU(V x + a), the two products of a transformer's block for many rows.
+
+    Attributes:
+        up: V and a, with GELU.
+        down: W and b.
+    """
+
+    def __init__(self, up: FloatLinear, down: FloatLinear) -> None:
+        self.up, self.down = up, down
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(T,K) -> (T,K)."""
+        return self.down(self.up(x), x)
+
+
 class PackedLinear:
     """y = x W^T + b for few rows, W laid out for how many there are; GELU or a residual stream comes with it.
 

@@ -10,37 +10,37 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from img2prompt.models.packed_linear import FloatLinear
+from img2prompt.models.packed_linear import FeedForward, FloatLinear
 
-MakeLinear = Callable[[str, Tensor, Tensor, bool], "Linear"]  # of a name like "3.up", W, b, and whether GELU follows
 _PLAIN = 96  # tokens of a text up to which products and exponentials of their own beat the fused attention (measured)
 _SAFE = 80.0  # exponentials of scores so far from zero neither overflow nor vanish in float32
 
 
-class Linear(Protocol):
-    """A product with a weight matrix: (T,K) -> (T,N), float32 or the model's own type."""
-
-    def __call__(self, x: Tensor, plus: Tensor | None = None) -> Tensor:
-        """x W^T + b, through GELU if it was made so, and `plus` (T,N) added."""
-        ...
+Qkv = TypeVar("Qkv", bound=Callable[[Tensor], Tensor])
+Feed = TypeVar("Feed", bound=Callable[[Tensor], Tensor])
+OtherQkv = TypeVar("OtherQkv", bound=Callable[[Tensor], Tensor])
+OtherFeed = TypeVar("OtherFeed", bound=Callable[[Tensor], Tensor])
 
 
 @dataclass(frozen=True, slots=True)
-class _Layer:
+class Layer(Generic[Qkv, Feed]):
     """One block, the three products of queries, keys and values in one."""
 
-    qkv: Linear
-    out: Linear
-    up: Linear  # with its GELU
-    down: Linear
+    qkv: Qkv  # (T,W) -> (T,3W)
+    out: FloatLinear
+    feed: Feed  # (T,W) -> (T,W), with its residual
     attention_norm: tuple[Tensor, Tensor]  # weight (W,), bias (W,)
     output_norm: tuple[Tensor, Tensor]
+
+    def having(self, qkv: OtherQkv, feed: OtherFeed) -> Layer[OtherQkv, OtherFeed]:
+        """The layer with other ways to those results."""
+        return Layer(qkv, self.out, feed, self.attention_norm, self.output_norm)
 
 
 class PackedBert:
@@ -48,13 +48,15 @@ class PackedBert:
 
     Args:
         model: the `BertModel` whose weights are used; `readable` says whether it is one that this code computes.
-        linear: what makes each product; None for FloatLinear.
+        layers: in the place of `float_layers`.
         dtype: of the weights and of the arithmetic between the products.
 
     Source: Devlin et al., "BERT: Pre-training of deep bidirectional transformers", NAACL 2019.
     """
 
-    def __init__(self, model: Any, linear: MakeLinear | None = None, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, model: Any, layers: Sequence[Layer[Any, Any]] | None = None, dtype: torch.dtype = torch.float32
+    ) -> None:
         tables = model.embeddings
         self._words = tables.word_embeddings.weight.detach().to(dtype)  # (V,W)
         places = tables.position_embeddings.weight.detach() + tables.token_type_embeddings.weight.detach()[0]
@@ -62,8 +64,7 @@ class PackedBert:
         self._norm = _norm(tables.LayerNorm, dtype)
         self._heads = int(model.config.num_attention_heads)
         self._eps = float(model.config.layer_norm_eps)
-        make = linear or (lambda name, weight, bias, gelu: FloatLinear(weight, bias, gelu))
-        self._layers = [_layer(str(i), block, make, dtype) for i, block in enumerate(model.encoder.layer)]
+        self._layers = layers or float_layers(model, dtype)
 
     def embed(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """Mean hidden states (B,W), float32, of texts as token ids, which lie in the order of their lengths."""
@@ -75,7 +76,7 @@ class PackedBert:
         x = F.layer_norm(x, x.shape[1:], *self._norm, self._eps)  # (T,W)
         for layer in self._layers:
             x = self._normed(layer.out(self._attention(layer.qkv(x), groups), x), layer.attention_norm)
-            x = self._normed(layer.down(layer.up(x), x), layer.output_norm)
+            x = self._normed(layer.feed(x), layer.output_norm)
         rows = torch.split(x.float(), [count * length for count, length in groups])  # type: ignore[no-untyped-call]
         means = [row.view(count, length, -1).mean(1) for row, (count, length) in zip(rows, groups, strict=True)]
         return torch.cat(means)  # (B,W)
@@ -122,22 +123,23 @@ def readable(model: Any) -> bool:
     )
 
 
-def _layer(number: str, block: Any, linear: MakeLinear, dtype: torch.dtype) -> _Layer:
-    """The weights of one `BertLayer`."""
+def float_layers(model: Any, dtype: torch.dtype = torch.float32) -> list[Layer[FloatLinear, FeedForward]]:
+    """The blocks of a `BertModel` with its weights as they are."""
+    return [_layer(block, dtype) for block in model.encoder.layer]
 
-    def joined(name: str, *parts: Any, scales: Sequence[float] = (1.0,), gelu: bool = False) -> Linear:
+
+def _layer(block: Any, dtype: torch.dtype) -> Layer[FloatLinear, FeedForward]:
+    def joined(*parts: Any, scales: Sequence[float] = (1.0,), gelu: bool = False) -> FloatLinear:
         pairs = list(zip(parts, scales, strict=True))
         weight = torch.cat([part.weight.detach() * scale for part, scale in pairs]).to(dtype)
-        bias = torch.cat([part.bias.detach() * scale for part, scale in pairs]).to(dtype)
-        return linear(f"{number}.{name}", weight, bias, gelu)
+        return FloatLinear(weight, torch.cat([part.bias.detach() * scale for part, scale in pairs]).to(dtype), gelu)
 
     own = block.attention.self
     scale = float(own.attention_head_size) ** -0.5
-    return _Layer(
-        qkv=joined("qkv", own.query, own.key, own.value, scales=(scale, 1.0, 1.0)),
-        out=joined("out", block.attention.output.dense),
-        up=joined("up", block.intermediate.dense, gelu=True),
-        down=joined("down", block.output.dense),
+    return Layer(
+        qkv=joined(own.query, own.key, own.value, scales=(scale, 1.0, 1.0)),
+        out=joined(block.attention.output.dense),
+        feed=FeedForward(joined(block.intermediate.dense, gelu=True), joined(block.output.dense)),
         attention_norm=_norm(block.attention.output.LayerNorm, dtype),
         output_norm=_norm(block.output.LayerNorm, dtype),
     )
