@@ -10,6 +10,7 @@ import logging
 import shutil
 import sys
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from img2prompt.errors import ConfigError, MissingExtra, ModelError
 from img2prompt.models import sentence_backends
 from img2prompt.models.int8_linear import multiplies_bytes
 from img2prompt.models.packed_linear import FloatLinear
-from img2prompt.models.sentence import MINILM, SentenceEncoder, find_model
+from img2prompt.models.sentence import MINILM, PRECISIONS, SentenceEncoder, find_model
 from img2prompt.models.sentence_backends import PackedBackend, PlainBackend, batches_of, packable, worst_cosine
 from img2prompt.models.sentence_bert import attended
 
@@ -206,7 +207,18 @@ def test_the_fingerprint_is_of_the_files_not_of_the_folder(tiny: Path, tmp_path:
     assert len(first) == 64
 
 
-def test_weights_that_are_not_finite_are_refused(tiny: Path, tmp_path: Path) -> None:
+def test_every_precision_is_near_for_any_folder(tiny: Path) -> None:
+    exact = SentenceEncoder(tiny).encode_many(TEXTS)
+    for precision in PRECISIONS:
+        encoder = SentenceEncoder(tiny, precision=precision)
+        assert encoder.precision in ("float32", precision)
+        assert (encoder.encode_many(TEXTS) * exact).sum(1).min() > 0.999
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_weights_that_are_not_finite_are_refused(
+    tiny: Path, tmp_path: Path, precision: Literal["float32", "bfloat16", "int8"]
+) -> None:
     from safetensors.torch import load_file, save_file
 
     broken = shutil.copytree(tiny, tmp_path / "broken")
@@ -215,7 +227,7 @@ def test_weights_that_are_not_finite_are_refused(tiny: Path, tmp_path: Path) -> 
     weights[name][0] = float("nan")
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ModelError, match="not finite"):
-        SentenceEncoder(broken).encode_many(["a fox"])
+        SentenceEncoder(broken, precision=precision).encode_many(["a fox"])
 
 
 def test_a_precision_that_moves_embeddings_is_not_used(

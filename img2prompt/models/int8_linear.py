@@ -145,7 +145,7 @@ class Int8FeedForward:
         self._levels = _Levels(up.weight, seen, within, splits)
         self._large = self._levels.product(up.weight[large], up.bias[large], True)
         self._small = self._levels.product(up.weight[small], up.bias[small], True)
-        most = _ROOM * wide[:, small].amax(1).quantile(within).clamp_min(1e-3).item()
+        most = _ROOM * wide[:, small].amax(1).quantile(within).nan_to_num(1.0).clamp(1e-3, 1e6).item()
         self._step = (most - _GELU_LEAST) / 254
         self._zero = round(-_GELU_LEAST / self._step)
         self._down_large = FloatLinear(down.weight[:, large].contiguous(), down.bias)
