@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -117,11 +119,7 @@ class Int8Linear:
     def __call__(self, x: Tensor) -> Tensor:
         """(T,K) -> (T,N)."""
         levels = self.levels(x)
-        y = self._product(levels)
-        beyond = _beyond(levels).nonzero()[:, 0]  # (R,) tokens
-        if len(beyond):
-            y.index_copy_(0, beyond, self._exact(x.index_select(0, beyond)))
-        return y
+        return _mended(self._product(levels), _beyond(levels), self._exact, x)
 
 
 class Int8FeedForward:
@@ -133,12 +131,12 @@ class Int8FeedForward:
     Args:
         exact: the same in float32, on the CPU.
         seen: (T,K) inputs of many kinds.
-        wide: (T,H) what GELU gives for them.
         within, splits: of `_Levels`; `within` also of GELU's values.
     """
 
-    def __init__(self, exact: FeedForward, seen: Tensor, wide: Tensor, within: float = 0.98, splits: int = 0) -> None:
+    def __init__(self, exact: FeedForward, seen: Tensor, within: float = 0.98, splits: int = 0) -> None:
         up, down, self._exact = exact.up, exact.down, exact
+        wide = up(seen)  # (T,H)
         order = wide.amax(0).argsort(descending=True)
         count = round(_WIDEST * len(order))
         large, small = order[:count], order[count:]
@@ -158,15 +156,18 @@ class Int8FeedForward:
         levels = self._levels(x)
         small = self._small(levels, self._step, self._zero)
         y = self._down_small.add_to(self._down_large(self._large(levels), x), small)
-        beyond = (_beyond(levels) | (small.amax(1) == 255)).nonzero()[:, 0]  # (R,) tokens
-        if len(beyond):
-            y.index_copy_(0, beyond, self._exact(x.index_select(0, beyond)))
-        return y
+        return _mended(y, _beyond(levels) | (small.amax(1) == 255), self._exact, x)
 
 
 def _beyond(levels: Tensor) -> Tensor:
     """Tokens with a value that has no level, (T,K) -> (T,) bool."""
     return (levels.amax(1) == 255) | (levels.amin(1) == 0)
+
+
+def _mended(y: Tensor, beyond: Tensor, exact: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """y (T,N), with what `exact` makes of x (T,K) for the tokens that lie beyond, (T,) bool; y is used up."""
+    rows = beyond.nonzero()[:, 0]  # (R,)
+    return y.index_copy_(0, rows, exact(x.index_select(0, rows))) if len(rows) else y
 
 
 def _parts(widths: Tensor, splits: int) -> Tensor:

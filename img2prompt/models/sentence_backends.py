@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from img2prompt.models.devices import fast_dtype
 from img2prompt.models.int8_linear import multiplies_bytes
 from img2prompt.models.sentence_bert import PackedBert, readable
-from img2prompt.models.sentence_int8 import CALIBRATION, in_float_and_int8
+from img2prompt.models.sentence_int8 import CALIBRATION, in_int8
 
 BATCH_TOKENS = 1024  # measured: 512 to 4096 are equally fast on processors; more only takes memory
 _SHORT = 9  # tokens of a text up to which bytes are not used: few tokens average out little of what they move
@@ -59,20 +59,24 @@ class Backend(Protocol):
 class PackedBackend:
     """sentence-transformers models that are a BERT and a mean, which `packable` says."""
 
-    def __init__(self, model: Any, dtype: torch.dtype = torch.float32, int8: bool = False) -> None:
+    def __init__(self, model: Any, dtype: torch.dtype = torch.float32) -> None:
         from tokenizers import Tokenizer
 
+        self._exact = self._bert = PackedBert(model[0].model, dtype)
+        self._short = 0  # tokens of texts that go through `_exact`
         self._device = str(model.device)
         self._tokenizer = Tokenizer.from_str(model.tokenizer.backend_tokenizer.to_str())  # a copy: its settings change
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(model.max_seq_length)
-        if int8:
-            known = sorted((row.ids for row in self._tokenizer.encode_batch_fast(list(CALIBRATION))), key=len)
-            with torch.inference_mode():
-                self._exact, self._bert = in_float_and_int8(model[0].model, known)
-        else:
-            self._exact = self._bert = PackedBert(model[0].model, dtype=dtype)
-        self._short = _SHORT if int8 else 0
+
+    def in_int8(self) -> PackedBackend:
+        """The same with products of bytes, see `in_int8`; what is exact is shared."""
+        cheap = copy.copy(self)
+        known = sorted((row.ids for row in self._tokenizer.encode_batch_fast(list(CALIBRATION))), key=len)
+        with torch.inference_mode():
+            cheap._bert = in_int8(self._exact, known)
+        cheap._short = _SHORT
+        return cheap
 
     def embed(self, texts: Sequence[str], batch_size: int) -> NDArray[np.float32]:
         """Unit vectors (N,D) in the order of the texts."""
@@ -158,7 +162,7 @@ def chosen(model: Any, precision: str) -> tuple[Backend, str | None]:
     SAMPLE is at least ENOUGH_COSINE. The worst, not the mean: one caption in a hundred that moves is one wrong rank.
     """
     packed = packable(model)
-    exact: Backend = PackedBackend(model) if packed else PlainBackend(model)
+    exact = PackedBackend(model) if packed else PlainBackend(model)
     if precision == "float32":
         return exact, None
     device = str(model.device)
@@ -166,12 +170,12 @@ def chosen(model: Any, precision: str) -> tuple[Backend, str | None]:
         if fast_dtype(device) != torch.bfloat16:
             return exact, f"{device} here multiplies no bfloat16 faster"
         cheap: Backend = PackedBackend(model, torch.bfloat16) if packed else PlainBackend(model, torch.bfloat16)
-    elif device != "cpu" or not packed:
+    elif device != "cpu" or not isinstance(exact, PackedBackend):
         return exact, "int8 is for BERT with a mean, on the processor"
     elif not multiplies_bytes():
         return exact, "this processor multiplies no bytes faster"
     else:
-        cheap = PackedBackend(model, int8=True)
+        cheap = exact.in_int8()
     worst = worst_cosine(exact, cheap)
     if worst >= ENOUGH_COSINE:
         return cheap, None

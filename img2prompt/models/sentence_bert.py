@@ -7,6 +7,7 @@ texts of equal length attend together without a mask.
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -48,15 +49,15 @@ class PackedBert:
 
     Args:
         model: the `BertModel` whose weights are used; `readable` says whether it is one that this code computes.
-        layers: in the place of `float_layers`.
         dtype: of the weights and of the arithmetic between the products.
+
+    Attributes:
+        layers: its blocks.
 
     Source: Devlin et al., "BERT: Pre-training of deep bidirectional transformers", NAACL 2019.
     """
 
-    def __init__(
-        self, model: Any, layers: Sequence[Layer[Any, Any]] | None = None, dtype: torch.dtype = torch.float32
-    ) -> None:
+    def __init__(self, model: Any, dtype: torch.dtype = torch.float32) -> None:
         tables = model.embeddings
         self._words = tables.word_embeddings.weight.detach().to(dtype)  # (V,W)
         places = tables.position_embeddings.weight.detach() + tables.token_type_embeddings.weight.detach()[0]
@@ -64,7 +65,13 @@ class PackedBert:
         self._norm = _norm(tables.LayerNorm, dtype)
         self._heads = int(model.config.num_attention_heads)
         self._eps = float(model.config.layer_norm_eps)
-        self._layers = layers or float_layers(model, dtype)
+        self.layers: Sequence[Layer[Any, Any]] = [_layer(block, dtype) for block in model.encoder.layer]
+
+    def having(self, layers: Sequence[Layer[Any, Any]]) -> PackedBert:
+        """The same with other layers; what they share is not copied."""
+        other = copy.copy(self)
+        other.layers = layers
+        return other
 
     def embed(self, texts: Sequence[Sequence[int]]) -> Tensor:
         """Mean hidden states (B,W), float32, of texts as token ids, which lie in the order of their lengths."""
@@ -74,7 +81,7 @@ class PackedBert:
         places = torch.cat([torch.arange(length, device=device).repeat(count) for count, length in groups])  # (T,)
         x = F.embedding(ids, self._words) + F.embedding(places, self._places)
         x = F.layer_norm(x, x.shape[1:], *self._norm, self._eps)  # (T,W)
-        for layer in self._layers:
+        for layer in self.layers:
             x = self._normed(layer.out(self._attention(layer.qkv(x), groups), x), layer.attention_norm)
             x = self._normed(layer.feed(x), layer.output_norm)
         rows = torch.split(x.float(), [count * length for count, length in groups])  # type: ignore[no-untyped-call]
@@ -123,12 +130,9 @@ def readable(model: Any) -> bool:
     )
 
 
-def float_layers(model: Any, dtype: torch.dtype = torch.float32) -> list[Layer[FloatLinear, FeedForward]]:
-    """The blocks of a `BertModel` with its weights as they are."""
-    return [_layer(block, dtype) for block in model.encoder.layer]
-
-
 def _layer(block: Any, dtype: torch.dtype) -> Layer[FloatLinear, FeedForward]:
+    """The weights of one `BertLayer`, as they are."""
+
     def joined(*parts: Any, scales: Sequence[float] = (1.0,), gelu: bool = False) -> FloatLinear:
         pairs = list(zip(parts, scales, strict=True))
         weight = torch.cat([part.weight.detach() * scale for part, scale in pairs]).to(dtype)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from img2prompt.models.int8_linear import Int8FeedForward, Int8Linear
 from img2prompt.models.packed_linear import FeedForward
-from img2prompt.models.sentence_bert import PackedBert, float_layers
+from img2prompt.models.sentence_bert import PackedBert
 
 # How wide the levels are: the first token, far out in most layers, is better exact than the reason for coarse steps
 # among queries, keys and values, while in the feed-forward, with its widest channels divided, it costs nothing to fit.
-_QKV: dict[str, Any] = {"within": 0.95}
-_FEED: dict[str, Any] = {"within": 0.98, "splits": 16}
+_QKV_WITHIN, _FEED_WITHIN, _FEED_SPLITS = 0.95, 0.98, 16
 CALIBRATION = (  # of the kinds that SAMPLE has, and others: what is decided on SAMPLE is not fitted to it
     "dog",
     "sunset over the sea",
@@ -69,30 +67,28 @@ class _Watched:
 class _HalfInt8:
     """A feed-forward whose first product alone is in bytes."""
 
-    def __init__(self, exact: FeedForward, seen: Tensor, **how: Any) -> None:
-        self._up, self._down = Int8Linear(exact.up, seen, **how), exact.down
+    def __init__(self, exact: FeedForward, seen: Tensor, within: float, splits: int) -> None:
+        self._up, self._down = Int8Linear(exact.up, seen, within, splits), exact.down
 
     def __call__(self, x: Tensor) -> Tensor:
         return self._down(self._up(x), x)
 
 
-def in_float_and_int8(model: Any, texts: Sequence[Sequence[int]]) -> tuple[PackedBert, PackedBert]:
-    """The model as it is, and with bytes where that moves little, fitted to what some texts put into its layers.
+def in_int8(exact: PackedBert, texts: Sequence[Sequence[int]]) -> PackedBert:
+    """The model with bytes where that moves little, fitted to what some texts put into its layers.
 
     Queries, keys and values are in bytes, and the feed-forward of the inner layers; of the first and the last one,
     through which more tokens go that lie beyond, its first product alone. What follows attention is too little work.
 
     Args:
-        model: a `BertModel` on the CPU, in float32.
+        exact: the model, on the CPU, in float32.
         texts: token ids, in the order of their lengths.
     """
-    exact = float_layers(model)
-    watched = [layer.having(_Watched(layer.qkv), _Watched(layer.feed)) for layer in exact]
-    PackedBert(model, watched).embed(texts)
+    watched = [layer.having(_Watched(layer.qkv), _Watched(layer.feed)) for layer in exact.layers]
+    exact.having(watched).embed(texts)
     cheap = []
-    for i, (layer, saw) in enumerate(zip(exact, watched, strict=True)):
-        x = saw.feed.seen
-        inner = 0 < i < len(exact) - 1
-        feed = Int8FeedForward(layer.feed, x, layer.feed.up(x), **_FEED) if inner else _HalfInt8(layer.feed, x, **_FEED)
-        cheap.append(layer.having(Int8Linear(layer.qkv, saw.qkv.seen, **_QKV), feed))
-    return PackedBert(model, exact), PackedBert(model, cheap)
+    for i, (layer, saw) in enumerate(zip(exact.layers, watched, strict=True)):
+        kind = Int8FeedForward if 0 < i < len(watched) - 1 else _HalfInt8
+        qkv = Int8Linear(layer.qkv, saw.qkv.seen, within=_QKV_WITHIN)
+        cheap.append(layer.having(qkv, kind(layer.feed, saw.feed.seen, within=_FEED_WITHIN, splits=_FEED_SPLITS)))
+    return exact.having(cheap)
