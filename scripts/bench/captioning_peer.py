@@ -1,10 +1,9 @@
 """How open_clip's own `generate` is made to run beside transformers 5.
 
-open_clip 3.3.0 looks for `transformers.BeamSearchScorer`, which transformers
-5 no longer has, and then refuses every mode. Everything else it needs is still there. `enable_generate` gives it a
-scorer written for this purpose (`BeamScorer` below: the same rules as transformers 4.56.2, against which it was
-checked) and clears the refusal; not one line of open_clip's loop is changed. Where the real scorer can be imported,
-it is used.
+open_clip 3.3.0 looks for `transformers.BeamSearchScorer`, which transformers 5 no longer has, and then refuses every
+mode. Everything else it needs is still there. `enable_generate` gives it a scorer written for this purpose
+(`BeamScorer` below: the same rules as transformers 4.56.2, against which it was checked) and clears the refusal; not
+one line of open_clip's loop is changed. Where the real scorer can be imported, it is used.
 """
 
 from __future__ import annotations
