@@ -324,7 +324,7 @@ def test_file_objects_that_cannot_be_used(tmp_path: Path) -> None:
         (b"\0\0\0\x18ftypisom\0\0\0\0isomavc1", "video"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
         (b"P5lain text that begins like a PPM", "text"),
-        (b"P3\n1 1\n255\n1 2 3\n", "text"),
+        (b"P3\n1 1\n255\n1 2 3\n", "plain PPM"),
         (bytes(range(1, 200)), "unknown bytes"),
         (b"\xd7\xcd\xc6\x9a" + bytes(60), "unknown bytes"),  # WMF: Pillow would ask the system to draw it
     ],

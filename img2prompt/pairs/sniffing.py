@@ -46,6 +46,8 @@ def describe(data: bytes) -> str:
         return "a web page (HTML)"
     if b"<svg" in head:
         return "an SVG drawing (export it as PNG first)"
+    if head[:2] in (b"p1", b"p2", b"p3") and head[2:3].isspace():
+        return "a picture written as text (plain PPM; convert it to PNG first)"
     return "text"
 
 
