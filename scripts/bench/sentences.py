@@ -9,7 +9,8 @@ take --threads 1 and read the processor seconds (`times_less_cpu`).
 
 The agreement is the cosine of the two embeddings of each text. With --precision, `precision` in the result says which
 one was used after the check that the encoder makes; --unchecked measures a precision that fails it, to see what it
-would give. `filled` says how many of the tokens that the plain one computes are not padding.
+would give. `texts_below` counts those of less than `enough_cosine`, which the encoder asks of the worst text of its own
+sample. `filled` says how many of the tokens that the plain one computes are not padding.
 """
 
 from __future__ import annotations
@@ -68,6 +69,7 @@ def measure(texts: Sequence[str], options: argparse.Namespace) -> dict[str, Any]
     """Both, in turns."""
     folder = find_model(options.model)
     plain = sentence_transformers.SentenceTransformer(str(folder), device=options.device, local_files_only=True)
+    enough = sentence_backends.ENOUGH_COSINE
     if options.unchecked:
         sentence_backends.ENOUGH_COSINE = -1.0
     encoder = SentenceEncoder(folder, options.device, precision=options.precision)
@@ -101,6 +103,8 @@ def measure(texts: Sequence[str], options: argparse.Namespace) -> dict[str, Any]
         "times_less_cpu": busy["plain"] / busy["ours"],
         "worst_cosine": float(cosines.min()),
         "mean_cosine": float(cosines.mean()),
+        "enough_cosine": enough,
+        "texts_below": int((cosines < enough).sum()),
         "largest_difference": float(np.abs(emb["plain"] - emb["ours"]).max()),
         "plain_all_s": times["plain"],
         "ours_all_s": times["ours"],
