@@ -11,6 +11,7 @@ import subprocess
 import sys
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -267,20 +268,22 @@ INVOKE = {
     "scheduler": "euler",
     "model": {"key": "k", "name": "dreamshaper", "base": "sd-1"},
 }
-INVOKE_OLD = {
+INVOKE_OLD_IMAGE = {
+    "prompt": [{"prompt": "a barn [cars]", "weight": 1.0}],
+    "steps": 30,
+    "cfg_scale": 7.5,
+    "seed": 3,
+    "width": 640,
+    "height": 448,
+    "sampler": "k_lms",
+}
+INVOKE_OLD: dict[str, Any] = {
     "model": "stable diffusion",
     "model_weights": "sd-1.5",
     "app_version": "2.3",
-    "image": {
-        "prompt": [{"prompt": "a barn [cars]", "weight": 1.0}],
-        "steps": 30,
-        "cfg_scale": 7.5,
-        "seed": 3,
-        "width": 640,
-        "height": 448,
-        "sampler": "k_lms",
-    },
+    "image": INVOKE_OLD_IMAGE,
 }
+INVOKE_OLD_RESULT = EmbeddedPrompt("a barn", "cars", "InvokeAI", "sd-1.5", 3, 30, 7.5, 640, 448)
 DRAW = {
     "c": "a kite",
     "uc": "rain",
@@ -334,6 +337,53 @@ def utf16(text: str) -> bytes:
 JOB = "Job ID: 1b3c2d4e-1111-2222-3333-444455556666"
 MIDJOURNEY = f"a fox in snow, oil painting --ar 16:9 --no text, people --seed 42 --v 6.1 --style raw {JOB}"
 FORGE = "Steps: 20, Sampler: Euler, CFG scale: 1, Distilled CFG Scale: 3.5, Seed: 1, Version: f2.0.1v1.10.1"
+INVOKE_BARE = EmbeddedPrompt("a barn", "cars", "InvokeAI", None, 3, 30, 7.5, 640, 448)
+INVOKE_MODEL = {"key": "k", "hash": "h", "name": "dreamshaper", "base": "sd-1", "type": "main"}
+INVOKE_NODES: dict[str, dict[str, Any]] = {
+    "a": {"type": "main_model_loader", "model": INVOKE_MODEL},
+    "b": {"type": "string", "value": "a barn"},
+    "c": {"type": "compel", "prompt": "what an edge replaces"},
+    "d": {"type": "compel", "prompt": "cars"},
+    "e": {"type": "collect"},
+    "f": {"type": "noise", "seed": 3, "width": 640, "height": 448, "use_cpu": True},
+    "g": {"type": "denoise_latents", "steps": 30, "cfg_scale": 7.5, "scheduler": "euler"},
+    "h": {"type": "l2i", "board": None},
+}
+INVOKE_EDGES = [
+    ("a", "clip", "c", "clip"),
+    ("a", "clip", "d", "clip"),
+    ("b", "value", "c", "prompt"),
+    ("c", "conditioning", "e", "item"),
+    ("e", "collection", "g", "positive_conditioning"),
+    ("d", "conditioning", "g", "negative_conditioning"),
+    ("f", "noise", "g", "noise"),
+    ("a", "unet", "g", "unet"),
+    ("g", "latents", "h", "latents"),
+]
+INVOKE_GRAPH = {
+    "nodes": {key: {"id": key, **node} for key, node in INVOKE_NODES.items()},
+    "edges": [
+        {"source": {"node_id": a, "field": b}, "destination": {"node_id": c, "field": d}} for a, b, c, d in INVOKE_EDGES
+    ],
+}
+INVOKE_WORKFLOW = {
+    "nodes": [
+        {
+            "id": key,
+            "type": "invocation",
+            "data": {
+                "id": key,
+                "type": node["type"],
+                "inputs": {name: {"name": name, "value": value} for name, value in node.items() if name != "type"},
+            },
+        }
+        for key, node in INVOKE_NODES.items()
+    ],
+    "edges": [
+        {"source": a, "sourceHandle": b, "target": c, "targetHandle": d, "type": "default"}
+        for a, b, c, d in INVOKE_EDGES
+    ],
+}
 GENERATED: dict[str, tuple[bytes, EmbeddedPrompt]] = {
     "SwarmUI PNG": (png({"parameters": SWARM_TEXT}), SWARM_RESULT),
     "SwarmUI JPEG": (_save(picture(), "JPEG", exif=exif_of(utf16(SWARM_TEXT))), SWARM_RESULT),
@@ -354,11 +404,40 @@ GENERATED: dict[str, tuple[bytes, EmbeddedPrompt]] = {
     "InvokeAI": (png({"invokeai_metadata": json.dumps(INVOKE)}), INVOKE_RESULT),
     "InvokeAI 2": (
         png({"sd-metadata": json.dumps(INVOKE_OLD)}),
-        EmbeddedPrompt("a barn", "cars", "InvokeAI", "sd-1.5", 3, 30, 7.5, 640, 448),
+        INVOKE_OLD_RESULT,
+    ),
+    "InvokeAI 2 web": (
+        png({"sd-metadata": json.dumps(INVOKE_OLD | {"image": INVOKE_OLD_IMAGE | {"prompt": "a barn [cars]"}})}),
+        INVOKE_OLD_RESULT,
+    ),
+    "InvokeAI 2 grid": (
+        png({"sd-metadata": json.dumps(INVOKE_OLD | {"image": None, "images": [INVOKE_OLD_IMAGE]})}),
+        INVOKE_OLD_RESULT,
+    ),
+    "InvokeAI 2 upscaled": (
+        png({"sd-metadata": '{"image": {"type": "esrgan"}}', "Dream": "a barn [cars] -s 30 -S 3 -W 640 -H 448 -C 7.5"}),
+        INVOKE_BARE,
     ),
     "InvokeAI 1": (
-        png({"Dream": '"a barn [cars]" -s 30 -S 3 -W 640 -H 448 -C 7.5 -A k_lms'}),
-        EmbeddedPrompt("a barn", "cars", "InvokeAI", None, 3, 30, 7.5, 640, 448),
+        png({"Dream": '"a barn [cars]" -s 30 -S 3 -W 640 -H 448 -C 7.5 -A k_lms -I /a b/-c.png -f 0.7 -U 4 0.75'}),
+        INVOKE_BARE,
+    ),
+    "InvokeAI 1, first": (
+        png({"Dream": '"a barn [cars]" -s30 -W640 -H448 -C7.5 -Ak_lms -S3'}),
+        INVOKE_BARE,
+    ),
+    "InvokeAI 1, first web": (png({"Dream": "a barn -S3"}), EmbeddedPrompt("a barn", None, "InvokeAI", None, 3)),
+    "InvokeAI 1, quotes and dashes": (
+        png({"Dream": '"a "big" barn - not -s small" -s 30 -S 3 -W 640 -H 448 -C 7.5 -A k_lms'}),
+        replace(INVOKE_BARE, prompt='a "big" barn - not -s small', negative_prompt=None),
+    ),
+    "InvokeAI graph": (
+        png({"invokeai_graph": json.dumps(INVOKE_GRAPH), "invokeai_workflow": "{}"}),
+        INVOKE_RESULT,
+    ),
+    "InvokeAI workflow": (
+        png({"invokeai_metadata": '{"app_version": "4.2"}', "invokeai_workflow": json.dumps(INVOKE_WORKFLOW)}),
+        INVOKE_RESULT,
     ),
     "NovelAI": (png(NOVELAI_FIELDS), NOVELAI),
     "NovelAI 4": (

@@ -75,6 +75,18 @@ def reroutes() -> bytes:
     return png({"workflow": json.dumps(workflow)})
 
 
+def collectors(count: int) -> bytes:
+    """InvokeAI's graph, in which every node is fed by every other one through one input, and by itself."""
+    nodes = {f"n{i}": {"id": f"n{i}", "type": "compel", "prompt": f"word {i}"} for i in range(count)}
+    nodes["s"] = {"id": "s", "type": "denoise_latents", "steps": "30"}
+    edges = [("n0", "s", "positive_conditioning"), *((f"n{i % count}", f"n{i // count}", "x") for i in range(count**2))]
+    graph_ = {
+        "nodes": nodes,
+        "edges": [{"source": {"node_id": a}, "destination": {"node_id": b, "field": name}} for a, b, name in edges],
+    }
+    return png({"invokeai_graph": json.dumps(graph_)})
+
+
 def bomb(size: int) -> bytes:
     return zlib.compress(b"a" * size, 1)
 
@@ -117,6 +129,11 @@ HOSTILE: dict[str, bytes] = {
     "blanks": png({"Description": " " * 3_000_000 + "x Job ID: 1b3c2d4e-1111"}),
     "flags": png({"Description": "--ar " * 15_000, "Software": "Midjourney"}),
     "dream": png({"Dream": '"a ' + "[" * 1_000_000 + '" ' + " " * 1_000_000 + "-s"}),
+    "dream without end": png({"Dream": '"' + '" -s ' * 4_000}),
+    "InvokeAI collectors": collectors(150),
+    "InvokeAI many nodes": png(
+        {"invokeai_graph": json.dumps({"nodes": [{"id": str(n), "type": "x"} for n in range(30_000)]})}
+    ),
     "long names": graph(
         s=node("K" * 1_000_000, **{"_pos" * 200_000 + "\n": ["s", 0], "positive": "x"}),
         save=node("SaveImage", images=["s", 0]),

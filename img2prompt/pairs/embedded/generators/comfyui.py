@@ -47,7 +47,7 @@ def read_comfyui(fields: Fields) -> EmbeddedPrompt | None:
         try:
             data = fields.json_object(name, name.capitalize()) or comment.get(name)
             graph = read(data) if isinstance(data, dict) else None
-            found = _read_graph(graph) if graph is not None else None
+            found = read_graph(graph) if graph is not None else None
         except MetadataError as hostile:
             error = error or hostile
             continue
@@ -58,7 +58,12 @@ def read_comfyui(fields: Fields) -> EmbeddedPrompt | None:
     return None
 
 
-def _read_graph(graph: Graph) -> EmbeddedPrompt | None:
+def read_graph(graph: Graph) -> EmbeddedPrompt | None:
+    """The prompt and settings of what a graph saves.
+
+    Raises:
+        MetadataError: the walks take too many steps.
+    """
     texts = Texts(graph)
     retouched: tuple[Node, str] | None = None
     for node in _producers(graph):
@@ -87,7 +92,7 @@ def _result(graph: Graph, texts: Texts, node: Node, prompt: str) -> EmbeddedProm
     seeds = "seed|noise_seed|seed_value"
     main = _before(graph, node) if node.inputs.get("add_noise") in ("disable", False) else node
     width, height = (
-        number(side, r"(?:\w*_)?latent\w*|samples|.*pipe|pixels|images?|positive") for side in ("width", "height")
+        number(side, r"(?:\w*_)?latent\w*|samples|.*pipe|pixels|images?|positive|noise") for side in ("width", "height")
     )
     return embedded(
         "ComfyUI",
@@ -97,12 +102,12 @@ def _result(graph: Graph, texts: Texts, node: Node, prompt: str) -> EmbeddedProm
             "model": _search(
                 graph,
                 main,
-                r"(?:ckpt|unet|model|gguf|base_ckpt|checkpoint)(?:_name)?",
+                r"(?:ckpt|unet|model|gguf|base_ckpt|checkpoint|transformer)(?:_name)?",
                 r"(?:\w*_)?model\d?|guider|.*pipe|context",
                 _name,
             ),
             "seed": _search(graph, main, seeds, "noise|.*pipe|context|.*seed.*", whole),
-            "steps": number("steps", r"sigmas|scheduler|.*pipe|context|steps"),
+            "steps": number("(?:num_)?steps", r"sigmas|scheduler|.*pipe|context|steps"),
             "guidance_scale": guidance,
             "width_px": width,
             "height_px": height,
