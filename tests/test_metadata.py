@@ -337,6 +337,96 @@ def utf16(text: str) -> bytes:
 JOB = "Job ID: 1b3c2d4e-1111-2222-3333-444455556666"
 MIDJOURNEY = f"a fox in snow, oil painting --ar 16:9 --no text, people --seed 42 --v 6.1 --style raw {JOB}"
 FORGE = "Steps: 20, Sampler: Euler, CFG scale: 1, Distilled CFG Scale: 3.5, Seed: 1, Version: f2.0.1v1.10.1"
+SDCPP = (
+    "a field\nNegative prompt: sky\nSteps: 30, CFG scale: 5.000000, Guidance: 3.500000, Eta: 0.000000, Seed: 13, "
+    "Size: 512x768, Model: , RNG: cuda, Sampler: euler, Unet: flux1-dev.gguf, Version: stable-diffusion.cpp, "
+    'SDCPP: {"schema":"sdcpp.image.params/v1","seed":1,"prompt":{"positive":"a field"},"loras":[{"name":"a, b: c"}]}'
+)
+CIVITAI = (
+    "a moon\nNegative prompt: day\nSteps: 22, Sampler: DPM++ 2M Karras, CFG scale: 3.5, Seed: 13, Size: 512x768, "
+    "Clip skip: 2, Created Date: 2024-09-23T06:17:42.9952795Z, Civitai resources: "
+    '[{"type":"lora","weight":0.85,"modelVersionId":2,"modelName":"x [y], \\"z\\"","modelVersionName":"v1"},'
+    '{"type":"checkpoint","modelVersionId":1,"modelName":"SD XL","modelVersionName":"v1.0 VAE fix"}], '
+    'Civitai metadata: {"remixOfId":1}'
+)
+COMFYUI = {  # Civitai's loader; TensorArt's graphs differ in the kinds of some nodes only
+    "resource-stack": {"class_type": "CheckpointLoaderSimple", "inputs": {"ckpt_name": "urn:air:sdxl:1@2"}},
+    "6": {"class_type": "smZ CLIPTextEncode", "inputs": {"text": "graph words", "clip": ["resource-stack", 1]}},
+    "7": {"class_type": "smZ CLIPTextEncode", "inputs": {"text": "graph bad", "clip": ["resource-stack", 1]}},
+    "5": {"class_type": "EmptyLatentImage", "inputs": {"width": 512, "height": 768, "batch_size": 1}},
+    "11": {
+        "class_type": "KSampler",
+        "inputs": {
+            "seed": 13,
+            "steps": 22,
+            "cfg": 3.5,
+            "model": ["resource-stack", 0],
+            "positive": ["6", 0],
+            "negative": ["7", 0],
+            "latent_image": ["5", 0],
+        },
+    },
+    "13": {"class_type": "VAEDecode", "inputs": {"samples": ["11", 0], "vae": ["resource-stack", 2]}},
+    "12": {"class_type": "SaveImage", "inputs": {"images": ["13", 0]}},
+}
+COMFYUI_RESULT = EmbeddedPrompt("graph words", "graph bad", "ComfyUI", "urn:air:sdxl:1@2", 13, 22, 3.5, 512, 768)
+CIVITAI_GRAPH = COMFYUI | {
+    "extra": {"airs": ["urn:air:sdxl:1@2"]},
+    "extraMetadata": json.dumps(
+        {"prompt": "a moon", "negativePrompt": "day", "cfgScale": 3.5, "steps": 22, "seed": 13, "resources": []}
+    ),
+}
+TENSORART = {"prompt": "a moon", "negativePrompt": "day", "baseModel": {"modelFileName": "wai_v14", "hash": "AB"}}
+RUINED = {
+    "Prompt": "a lake",
+    "Negative": "low",
+    "steps": 30,
+    "cfg": 8.5,
+    "width": 1152,
+    "height": 896,
+    "seed": 99,
+    "sampler_name": "dpmpp_2m_sde_gpu",
+    "base_model_name": "sd_xl.safetensors",
+    "loras": [["4852686128", "0.1 - offset.safetensors"]],
+    "denoise": None,
+    "software": "RuinedFooocus",
+}
+MRE = {
+    "prompt": "a lake",
+    "negative_prompt": "low",
+    "style": "sai-comic book",
+    "seed": 99,
+    "width": 1152,
+    "height": 896,
+    "steps": 30,
+    "sharpness": 2,
+    "cfg": 8.5,
+    "base_model": "sd_xl.safetensors",
+    "software": "Fooocus 1.0.43 MRE",
+}
+MFLUX = {
+    "mflux_version": "0.9.0",
+    "model": "dev",
+    "base_model": None,
+    "seed": 42,
+    "steps": 14,
+    "guidance": 3.5,
+    "quantize": 8,
+    "prompt": "a puffin",
+    "width": 1024,
+    "height": 768,
+}
+ANIMAGINE = {
+    "prompt": "1girl",
+    "negative_prompt": "lowres",
+    "resolution": "832 x 1216",
+    "guidance_scale": 7,
+    "num_inference_steps": 28,
+    "seed": 5,
+    "use_upscaler": None,
+    "Model": "Animagine XL 3.1",
+    "Model hash": "e3c47aedb0",
+}
 INVOKE_BARE = EmbeddedPrompt("a barn", "cars", "InvokeAI", None, 3, 30, 7.5, 640, 448)
 INVOKE_MODEL = {"key": "k", "hash": "h", "name": "dreamshaper", "base": "sd-1", "type": "main"}
 INVOKE_NODES: dict[str, dict[str, Any]] = {
@@ -396,6 +486,72 @@ GENERATED: dict[str, tuple[bytes, EmbeddedPrompt]] = {
     "Forge with FLUX": (
         png({"parameters": f"a pond\n{FORGE}"}),
         EmbeddedPrompt("a pond", None, "Forge", None, 1, 20, 3.5),
+    ),
+    "reForge": (
+        png({"parameters": "a pond\nSteps: 20, Sampler: Euler, CFG scale: 5, Seed: 1, Version: f2.0.0v2-v1.10.1RC"}),
+        EmbeddedPrompt("a pond", None, "reForge", None, 1, 20, 5.0),
+    ),
+    "a commit's hash that begins like Forge": (
+        png({"parameters": "a pond\nSteps: 20, Sampler: Euler, CFG scale: 5, Seed: 1, Version: f3a4b5c"}),
+        EmbeddedPrompt("a pond", None, "AUTOMATIC1111", None, 1, 20, 5.0),
+    ),
+    "stable-diffusion.cpp": (
+        png({"parameters": SDCPP}),
+        EmbeddedPrompt("a field", "sky", "stable-diffusion.cpp", "flux1-dev.gguf", 13, 30, 5.0, 512, 768),
+    ),
+    "AI Horde": (
+        _save(
+            picture(),
+            "JPEG",
+            exif=exif_of(b"ASCII\0\0\0a cup\nSteps: 50, CFG scale: 5, Seed: 13,Size: 512x768, model: deliberate"),
+        ),
+        EmbeddedPrompt("a cup", None, "AUTOMATIC1111", "deliberate", 13, 50, 5.0, 512, 768),
+    ),
+    "Civitai": (
+        _save(picture(), "JPEG", exif=exif_of(b"UNICODE\0" + CIVITAI.encode("utf-16-be"))),
+        EmbeddedPrompt("a moon", "day", "Civitai", "SD XL", 13, 22, 3.5, 512, 768),
+    ),
+    "ComfyUI for Civitai": (
+        png({"parameters": CIVITAI.replace("Civitai resources:", "Model: m, Version: ComfyUI, Civitai resources:")}),
+        EmbeddedPrompt("a moon", "day", "ComfyUI", "m", 13, 22, 3.5, 512, 768),
+    ),
+    "Civitai with ComfyUI": (
+        _save(picture(), "JPEG", exif=exif_of(utf16(json.dumps(CIVITAI_GRAPH)))),
+        EmbeddedPrompt("a moon", "day", "Civitai", "urn:air:sdxl:1@2", 13, 22, 3.5, 512, 768),
+    ),
+    "Civitai's graph alone": (
+        _save(picture(), "JPEG", exif=exif_of(utf16(json.dumps(CIVITAI_GRAPH | {"extraMetadata": "{}"})))),
+        COMFYUI_RESULT,
+    ),
+    "TensorArt": (
+        png({"generation_data": json.dumps(TENSORART) + "\0\0", "prompt": json.dumps(COMFYUI)}),
+        EmbeddedPrompt("a moon", "day", "TensorArt", "wai_v14", 13, 22, 3.5, 512, 768),
+    ),
+    "ComfyUI as a text in a comment": (
+        _save(picture(), "JPEG", exif=exif_of(utf16(json.dumps({"prompt": json.dumps(COMFYUI), "workflow": "{}"})))),
+        COMFYUI_RESULT,
+    ),
+    "ComfyUI in pixels": (stealth(json.dumps({"prompt": COMFYUI, "workflow": {"nodes": []}})), COMFYUI_RESULT),
+    "StableSwarmUI JPEG": (_save(picture(), "JPEG", exif=exif_of(model=SWARM_TEXT)), SWARM_RESULT),
+    "SwarmUI with FLUX": (
+        png({"parameters": json.dumps({"sui_image_params": {**SWARM, "cfgscale": 1.0, "fluxguidancescale": 3.5}})}),
+        replace(SWARM_RESULT, guidance_scale=3.5),
+    ),
+    "RuinedFooocus": (
+        png({"parameters": json.dumps(RUINED)}),
+        EmbeddedPrompt("a lake", "low", "RuinedFooocus", "sd_xl.safetensors", 99, 30, 8.5, 1152, 896),
+    ),
+    "Fooocus MRE": (
+        _save(picture(), "JPEG", comment=json.dumps(MRE).encode()),
+        EmbeddedPrompt("a lake", "low", "Fooocus", "sd_xl.safetensors", 99, 30, 8.5, 1152, 896),
+    ),
+    "mflux": (
+        _save(picture(), "PNG", exif=exif_of(json.dumps(MFLUX).encode())),
+        EmbeddedPrompt("a puffin", None, "mflux", "dev", 42, 14, 3.5, 1024, 768),
+    ),
+    "Animagine XL's demo": (
+        png({"parameters": json.dumps(ANIMAGINE)}),
+        EmbeddedPrompt("1girl", "lowres", None, "Animagine XL 3.1", 5, 28, 7.0, 832, 1216),
     ),
     "parameters without settings": (
         png({"parameters": "just words"}),

@@ -7,6 +7,7 @@ The alpha variants use one bit a pixel, the rgb variants three (red, green, blue
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Mapping
 from io import BytesIO
@@ -98,16 +99,20 @@ def _read_bits(image: Image.Image, band: str, start: int, count: int) -> bytes |
 
 
 def _fields(hidden: bytes) -> Fields:
-    """The hidden text as the fields it stands for: NovelAI's PNG fields as JSON, or AUTOMATIC1111's parameters."""
+    """The hidden text as the fields it stands for: AUTOMATIC1111's parameters, or PNG fields as one JSON object.
+
+    In NovelAI's object they are texts, in ComfyUI's the graphs themselves.
+    """
     text = hidden.decode("utf-8", errors="replace")
     fields = Fields()
     values: dict[str, Any] | None = parse_object(text)
     if values is None or not any(
-        isinstance(values.get(name), str) for name in ("Comment", "Description", "parameters", "prompt")
+        isinstance(values.get(name), str | dict)
+        for name in ("Comment", "Description", "parameters", "prompt", "workflow")
     ):
         fields.add("parameters", text)
         return fields
     for name, value in values.items():
-        if isinstance(value, str):
-            fields.add(name, value)
+        if isinstance(value, str | dict):
+            fields.add(name, value if isinstance(value, str) else json.dumps(value))
     return fields

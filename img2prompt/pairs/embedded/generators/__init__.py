@@ -18,6 +18,7 @@ from img2prompt.pairs.embedded.generators.easydiffusion import read_easydiffusio
 from img2prompt.pairs.embedded.generators.fooocus import read_fooocus
 from img2prompt.pairs.embedded.generators.invokeai import read_invokeai
 from img2prompt.pairs.embedded.generators.novelai import read_novelai
+from img2prompt.pairs.embedded.generators.sites import read_sites
 from img2prompt.pairs.embedded.generators.swarmui import read_swarmui
 from img2prompt.results import EmbeddedPrompt
 
@@ -29,6 +30,7 @@ GENERATORS: Mapping[str, Callable[[Fields], EmbeddedPrompt | None]] = MappingPro
         "InvokeAI": read_invokeai,
         "Draw Things": read_drawthings,
         "AUTOMATIC1111": read_a1111,
+        "Civitai, TensorArt": read_sites,
         "ComfyUI": read_comfyui,
         "Easy Diffusion": read_easydiffusion,
         "described": read_described,  # Midjourney, DALL-E and others that write a description

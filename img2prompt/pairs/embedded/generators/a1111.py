@@ -13,7 +13,7 @@ import json
 import re
 
 from img2prompt.pairs.embedded.fields import Fields
-from img2prompt.pairs.embedded.values import embedded, size
+from img2prompt.pairs.embedded.values import embedded, parse_json, size
 from img2prompt.results import EmbeddedPrompt
 
 MAX_SETTINGS_CHARS = 100_000
@@ -21,6 +21,9 @@ _NEGATIVE = "Negative prompt:"
 _KEY = re.compile(r"[A-Za-z_][\w .\-/()#]{0,60}")
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*+"', re.DOTALL)
 _STEPS = re.compile(r"\s{0,20}Steps:\s{0,20}\d")
+_REFORGE = re.compile(r"f\d+(?:\.\d+)+\w*-v\d")  # f1.0.0v2-v1.10.1RC, f2.0.0dev-v1.10.1RC
+_FORGE = re.compile(r"f\d+\.\d|neo|classic")  # old SD.Next has the hash of a commit here, which may begin with an f too
+_MODELS = ("Model", "model", "Unet")  # most; interfaces to the AI Horde; stable-diffusion.cpp with a model in parts
 _COMMON = frozenset(
     {
         "Steps",
@@ -74,7 +77,9 @@ def _read(text: str) -> EmbeddedPrompt | None:
         {
             "prompt": prompt,
             "negative_prompt": negative,
-            "model": settings.get("Model") or settings.get("Model hash"),
+            "model": next((settings[key] for key in _MODELS if settings.get(key)), None)
+            or _checkpoint(settings.get("Civitai resources", ""))
+            or settings.get("Model hash"),
             "seed": settings.get("Seed"),
             "steps": settings.get("Steps"),
             "guidance_scale": guidance,
@@ -88,12 +93,23 @@ def _generator(settings: dict[str, str]) -> str:
     version, app = settings.get("Version", ""), settings.get("App", "")
     if app:
         return app
-    if "Civitai resources" in settings:
+    if "Civitai resources" in settings and not version:  # nodes of ComfyUI list resources for Civitai, too
         return "Civitai"
-    for name in ("ComfyUI", "Fooocus"):
+    for name in ("ComfyUI", "Fooocus", "stable-diffusion.cpp"):
         if version.startswith(name):
             return name
-    return "Forge" if version.startswith(("f", "neo", "classic")) else "AUTOMATIC1111"
+    if _REFORGE.match(version):
+        return "reForge"
+    return "Forge" if _FORGE.match(version) else "AUTOMATIC1111"
+
+
+def _checkpoint(resources: str) -> object:
+    """The name of the model in Civitai's list of all resources, which stands for the "Model" of others."""
+    listed = parse_json(resources)
+    for resource in listed if isinstance(listed, list) else ():
+        if isinstance(resource, dict) and resource.get("type") == "checkpoint":
+            return resource.get("modelName")
+    return None
 
 
 def split_infotext(text: str) -> tuple[str, str, dict[str, str]]:

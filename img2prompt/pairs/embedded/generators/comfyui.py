@@ -16,7 +16,7 @@ from img2prompt.pairs.embedded.fields import Fields
 from img2prompt.pairs.embedded.generators.comfy_graph import Graph, Link, Node, Value, read_api_graph
 from img2prompt.pairs.embedded.generators.comfy_texts import Texts, carries_words, join_distinct, side_of
 from img2prompt.pairs.embedded.generators.comfy_workflow import read_workflow_graph
-from img2prompt.pairs.embedded.values import embedded, real, whole
+from img2prompt.pairs.embedded.values import embedded, parse_object, real, whole
 from img2prompt.results import EmbeddedPrompt
 
 _SAVES = re.compile(r"save|output", re.IGNORECASE)
@@ -37,7 +37,7 @@ _PREAMBLE = re.compile(r"You are an assistant designed.{0,400}?<Prompt Start>", 
 
 def read_comfyui(fields: Fields) -> EmbeddedPrompt | None:
     """From the executed graph, where it has a prompt, else from the editor's."""
-    comment = fields.json_object("UserComment", "comment", "Comment") or {}
+    comment = fields.json_object("UserComment", "comment", "Comment", "parameters") or {}
     sources: tuple[tuple[str, Callable[[dict[str, Any]], Graph | None]], ...] = (
         ("prompt", read_api_graph),
         ("workflow", read_workflow_graph),
@@ -45,7 +45,7 @@ def read_comfyui(fields: Fields) -> EmbeddedPrompt | None:
     error: MetadataError | None = None
     for name, read in sources:
         try:
-            data = fields.json_object(name, name.capitalize()) or comment.get(name)
+            data = fields.json_object(name, name.capitalize()) or _graph_of(comment, name)
             graph = read(data) if isinstance(data, dict) else None
             found = read_graph(graph) if graph is not None else None
         except MetadataError as hostile:
@@ -56,6 +56,12 @@ def read_comfyui(fields: Fields) -> EmbeddedPrompt | None:
     if error is not None:
         raise error
     return None
+
+
+def _graph_of(comment: dict[str, Any], name: str) -> object:
+    """The graph in a comment: an object or a text under its name, or (Civitai) the comment itself."""
+    inner = comment.get(name, comment)
+    return parse_object(inner) if isinstance(inner, str) else inner
 
 
 def read_graph(graph: Graph) -> EmbeddedPrompt | None:

@@ -1,4 +1,4 @@
-"""SwarmUI: a JSON object with the key "sui_image_params" as "parameters" (PNG) or UserComment (JPEG, WebP)."""
+"""SwarmUI: a JSON object with the key "sui_image_params" as "parameters" (PNG) or in EXIF (JPEG, WebP)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from img2prompt.results import EmbeddedPrompt
 
 
 def read_swarmui(fields: Fields) -> EmbeddedPrompt | None:
-    """The prompt as it was sent (wildcards filled in), from `sui_image_params`."""
-    for name in ("parameters", "UserComment"):
+    """The prompt as it was sent (wildcards filled in), from `sui_image_params`; it began as StableSwarmUI."""
+    for name in ("parameters", "UserComment", "Model", "Copyright"):  # the last two: early versions of it
         params = (fields.json_object(name) or {}).get("sui_image_params")
         if isinstance(params, dict):
+            guidance = params.get("cfgscale")
+            if guidance in (None, 1, 1.0):  # no classifier-free guidance: FLUX has its own
+                guidance = params.get("fluxguidancescale", guidance)
             return embedded(
                 "SwarmUI",
                 {
@@ -20,7 +23,7 @@ def read_swarmui(fields: Fields) -> EmbeddedPrompt | None:
                     "model": params.get("model"),
                     "seed": params.get("seed"),
                     "steps": params.get("steps"),
-                    "guidance_scale": params.get("cfgscale"),
+                    "guidance_scale": guidance,
                     "width_px": params.get("width"),
                     "height_px": params.get("height"),
                 },
