@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +19,8 @@ from hypothesis import strategies as st
 from test_metadata import GENERATED, INFOTEXT, _raw_text_chunk, _save, exif_of, picture, png, stealth, utf16, xmp
 
 from img2prompt.errors import Img2PromptError, MetadataError
-from img2prompt.pairs.embedded.values import clean, parse_json, real, whole
+from img2prompt.pairs.embedded.fields import read_fields
+from img2prompt.pairs.embedded.values import clean, parse_json, parse_object, real, whole
 from img2prompt.pairs.metadata import read_prompt
 
 
@@ -235,7 +238,7 @@ SEEDS = [data for data, _ in GENERATED.values()] + [cycle(), reroutes(), doublin
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.data())
 def test_mutated_files(data: st.DataObject) -> None:
-    """Real files with bytes changed, cut or doubled: our errors only, and clean strings."""
+    """Real files with bytes changed, cut or doubled."""
     raw = bytearray(data.draw(st.sampled_from(SEEDS)))
     for _ in range(data.draw(st.integers(1, 6))):
         at = data.draw(st.integers(0, len(raw) - 1))
@@ -251,12 +254,49 @@ def test_mutated_files(data: st.DataObject) -> None:
         else:
             raw[at : at + 1] = data.draw(st.sampled_from([b'"', b"{", b"}", b"[", b"]", b"\\", b"\0", b"\x1b["]))
         raw = raw or bytearray(b"x")
+    check_read(bytes(raw))
+
+
+def check_read(data: bytes) -> None:
+    """Our errors only, and clean strings."""
     try:
-        found = read_prompt(bytes(raw))
+        found = read_prompt(data)
     except Img2PromptError as error:
         assert "\n" not in str(error)
     else:
         assert found is None or clean(found.prompt) == found.prompt
+
+
+def stated(data: bytes) -> dict[str, str]:
+    """The fields of a file in which JSON stands."""
+    return {name: text for name, text in read_fields(data).texts.items() if parse_object(text)}
+
+
+def places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every container inside a value, with each of its keys."""
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield value, key
+        yield from places(inner)
+
+
+STATED = [found for data, _ in GENERATED.values() if (found := stated(data))]
+ANY_VALUE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda some: st.lists(some, max_size=3) | st.dictionaries(st.text(max_size=5), some, max_size=3),
+    max_leaves=4,
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_any_value_where_generators_state_facts(data: st.DataObject) -> None:
+    texts = data.draw(st.sampled_from(STATED))
+    name = data.draw(st.sampled_from(sorted(texts)))
+    statement = parse_object(texts[name])
+    for _ in range(data.draw(st.integers(1, 3))):
+        container, key = data.draw(st.sampled_from(list(places(statement)) or [([0], 0)]))
+        container[key] = data.draw(ANY_VALUE)
+    check_read(png(texts | {name: json.dumps(statement)}))
 
 
 def test_stealth_that_lies_about_its_length() -> None:

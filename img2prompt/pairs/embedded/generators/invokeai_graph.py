@@ -71,10 +71,12 @@ def _graph(raw: Iterable[dict[str, Any]], edges: Iterable[tuple[object, object, 
             nodes[key] = Node(key, kind[:MAX_NAME_CHARS], inputs)
     check_count(len(nodes))
     for source, target, name in edges:
-        if source in nodes and target in nodes and isinstance(name, str) and len(name) <= MAX_NAME_CHARS:
-            inputs = nodes[str(target)].inputs
+        if not (isinstance(source, str) and isinstance(target, str) and isinstance(name, str)):
+            continue
+        if source in nodes and target in nodes and len(name) <= MAX_NAME_CHARS:
+            inputs = nodes[target].inputs
             taken = isinstance(inputs.get(name), Link)  # collectors take many edges into one input
-            inputs[f"{name}_{len(inputs)}" if taken else name] = Link(str(source), 0)
+            inputs[f"{name}_{len(inputs)}" if taken else name] = Link(source, 0)
     return Graph(nodes)
 
 
