@@ -16,7 +16,19 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_metadata import GENERATED, INFOTEXT, _raw_text_chunk, _save, exif_of, picture, png, stealth, utf16, xmp
+from test_metadata import (
+    GENERATED,
+    INFOTEXT,
+    INVOKE_OLD,
+    _raw_text_chunk,
+    _save,
+    exif_of,
+    picture,
+    png,
+    stealth,
+    utf16,
+    xmp,
+)
 
 from img2prompt.errors import Img2PromptError, MetadataError
 from img2prompt.pairs.embedded.fields import read_fields
@@ -132,6 +144,7 @@ HOSTILE: dict[str, bytes] = {
     "blanks": png({"Description": " " * 3_000_000 + "x Job ID: 1b3c2d4e-1111"}),
     "flags": png({"Description": "--ar " * 15_000, "Software": "Midjourney"}),
     "dream": png({"Dream": '"a ' + "[" * 1_000_000 + '" ' + " " * 1_000_000 + "-s"}),
+    "InvokeAI model weights": png({"sd-metadata": json.dumps({**INVOKE_OLD, "model_weights": [None]})}),
     "dream without end": png({"Dream": '"' + '" -s ' * 4_000}),
     "InvokeAI collectors": collectors(150),
     "InvokeAI many nodes": png(

@@ -7,10 +7,13 @@ sd-parsers reads JPEG and WebP in one encoding only and decodes pixels to find l
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from img2prompt.pairs.embedded.values import embedded
 from img2prompt.results import EmbeddedPrompt
+
+if TYPE_CHECKING:
+    from sd_parsers.data import PromptInfo
 
 
 def read_with(parser: str, fields: Mapping[str, str]) -> EmbeddedPrompt | None:
@@ -22,22 +25,24 @@ def read_with(parser: str, fields: Mapping[str, str]) -> EmbeddedPrompt | None:
 
     try:
         info = getattr(sd_parsers.parsers, parser)().parse(dict(fields))
-    except Exception:  # its parsers expect well-formed metadata and raise anything on the rest
+        generator, facts = info.generator.value, _facts(info)
+    except Exception:  # its parsers expect well-formed metadata and raise anything on the rest, some of it on demand
         return None
+    return embedded(generator, facts)
+
+
+def _facts(info: PromptInfo) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for sampler in info.samplers:
         settings |= sampler.parameters
     settings = {**info.metadata, **settings}
-    return embedded(
-        info.generator.value,
-        {
-            "prompt": ", ".join(str(prompt) for prompt in info.prompts),
-            "negative_prompt": ", ".join(str(prompt) for prompt in info.negative_prompts),
-            "model": next((model.name or model.hash for model in info.models), None),
-            "seed": settings.get("seed"),
-            "steps": settings.get("steps"),
-            "guidance_scale": settings.get("cfg_scale"),
-            "width_px": settings.get("width"),
-            "height_px": settings.get("height"),
-        },
-    )
+    return {
+        "prompt": ", ".join(str(prompt) for prompt in info.prompts),
+        "negative_prompt": ", ".join(str(prompt) for prompt in info.negative_prompts),
+        "model": next((model.name or model.hash for model in info.models), None),
+        "seed": settings.get("seed"),
+        "steps": settings.get("steps"),
+        "guidance_scale": settings.get("cfg_scale"),
+        "width_px": settings.get("width"),
+        "height_px": settings.get("height"),
+    }
