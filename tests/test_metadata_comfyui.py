@@ -339,7 +339,7 @@ def box(
     } | more
 
 
-def editor(extra: list[Inputs], links: list[Any], positive: int, **top: Any) -> EmbeddedPrompt | None:
+def editor(extra: list[Inputs], links: list[Any], positive: int, /, **top: Any) -> EmbeddedPrompt | None:
     """A workflow whose sampler gets link `positive` as its positive side; links 1-7 are taken."""
     cond = {"CONDITIONING": "CONDITIONING"}
     nodes = [
@@ -417,9 +417,9 @@ def test_editor_primitive_and_named_widgets() -> None:
     assert found is not None and found.prompt == "new words"
 
 
-@pytest.mark.parametrize("given", ["inner", "widget", "link"])
+@pytest.mark.parametrize("given", ["inner", "widget", "listed", "link"])
 def test_editor_subgraphs(given: str) -> None:
-    """The text of a subgraph's encoder: its own widget, the instance's widget, or a node outside."""
+    """The text of a subgraph's encoder: its own widget, the instance's widget or value, or a node outside."""
     inner = {
         "id": "aaaa-bbbb",
         "nodes": [box(40, "CLIPTextEncode", {"clip": ("CLIP", 1), "text": ("STRING", 2)}, COND, ["inner words"])],
@@ -428,13 +428,20 @@ def test_editor_subgraphs(given: str) -> None:
             {"id": 2, "origin_id": -10, "origin_slot": 1, "target_id": 40, "target_slot": 1, "type": "STRING"},
             {"id": 3, "origin_id": 40, "origin_slot": 0, "target_id": -20, "target_slot": 0, "type": "CONDITIONING"},
         ],
-        "inputs": [{"name": "clip", "type": "CLIP"}, {"name": "text", "type": "STRING"}],
+        "inputs": [
+            {"name": "clip", "type": "CLIP"},
+            {"name": "text", "type": "STRING"},
+            {"name": "width", "type": "INT"},
+        ],
         "outputs": [{"name": "CONDITIONING", "type": "CONDITIONING"}],
     }
     instance = box(10, "aaaa-bbbb", {"clip": ("CLIP", 20)}, COND, ["widget words"] if given == "widget" else [])
-    instance["inputs"].append(
-        {"name": "text", "type": "STRING", "link": 23 if given == "link" else None, "widget": {"name": "text"}}
-    )
+    if given == "listed":  # newer editors keep values of all inputs, but list only the linked ones
+        instance["widgets_values"] = ["listed words", 1024]
+    else:
+        instance["inputs"].append(
+            {"name": "text", "type": "STRING", "link": 23 if given == "link" else None, "widget": {"name": "text"}}
+        )
     links = [[20, 1, 1, 10, 0, "CLIP"], [22, 10, 0, 5, 1, "C"]]
     extra = [instance]
     if given == "link":
@@ -454,3 +461,45 @@ def test_executed_graph_first_and_editor_when_it_is_broken() -> None:
     assert both == PLAIN
     broken = read_prompt(png({"prompt": "{broken", "workflow": json.dumps(workflow)}))
     assert broken is not None and broken.prompt == "words of the editor, not run"
+
+
+UNNAMED: dict[str, tuple[list[Any], str]] = {  # widget values of encoders that no list names -> the text
+    "short": (["a fox", "comfy", "A1111"], "a fox"),
+    "short, in another script": (["狐狸", "comfy", "A1111"], "狐狸"),
+    "choices": (["a fox in snow", "index_timestep_zero", "length+mean"], "a fox in snow"),
+    "menus": (
+        ["a fox in snow", "Select the LoRA to add to the text", "Select the Wildcard to add to the text"],
+        "a fox in snow",
+    ),
+    "numbers": (["1.0, 0.978453, 0.95418, 0.0", "a fox in snow"], "a fox in snow"),
+}
+
+
+@pytest.mark.parametrize("name", UNNAMED)
+def test_editor_texts_without_names(name: str) -> None:
+    values, expected = UNNAMED[name]
+    encoder = box(10, "FancyTextEncode", {"clip": ("CLIP", 20)}, COND, values)
+    found = editor([encoder], [[20, 1, 1, 10, 0, "CLIP"], [22, 10, 0, 5, 1, "C"]], 22)
+    assert found is not None and found.prompt == expected
+
+
+def test_editor_texts_of_primitives_and_stale_widgets() -> None:
+    primitive = box(10, "PrimitiveStringMultiline", {}, {"STRING": "STRING"}, ["fox"])
+    encoder = box(
+        11, "FancyTextEncode", {"clip": ("CLIP", 20), "text": ("STRING", 21)}, COND, ["stale words, old", "A1"]
+    )
+    encoder["inputs"][1]["widget"] = {"name": "text"}
+    links = [[20, 1, 1, 11, 0, "CLIP"], [21, 10, 0, 11, 1, "STRING"], [22, 11, 0, 5, 1, "C"]]
+    found = editor([primitive, encoder], links, 22)
+    assert found is not None and found.prompt == "fox"
+    machine = box(12, "OllamaGenerate", {}, {"STRING": "STRING"}, ["Describe a fox in a few words."])
+    shown = box(10, "ShowText|pysssss", {"text": ("STRING", 23)}, {"STRING": "STRING"}, ["", "a fox in snow"])
+    shown["inputs"][0]["widget"] = {"name": "text"}
+    found = editor([machine, shown, encoder], [*links, [23, 12, 0, 10, 0, "STRING"]], 22)
+    assert found is not None and found.prompt == "a fox in snow"
+
+
+def test_editor_broadcasts() -> None:
+    """What cg-use-everywhere sends from node to node without a link."""
+    sent = [{"downstream": 5, "downstream_slot": 1, "upstream": "2", "upstream_slot": 0, "type": "CONDITIONING"}]
+    assert editor([], [], 99, extra={"ue_links": sent}) == PLAIN

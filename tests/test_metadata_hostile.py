@@ -102,6 +102,17 @@ def collectors(count: int) -> bytes:
     return png({"invokeai_graph": json.dumps(graph_)})
 
 
+def lists() -> bytes:
+    """An editor's graph with lists where names, types and slots belong."""
+    wrong: list[object] = [[]]
+    slot = {"name": wrong, "type": wrong, "link": wrong, "widget": {"name": wrong}}
+    sent = {"upstream": wrong, "upstream_slot": wrong, "downstream": wrong, "downstream_slot": wrong}
+    inner = {"id": "inner", "nodes": wrong, "links": wrong, "inputs": [slot], "outputs": [slot]}
+    user = {"id": wrong, "type": "inner", "inputs": [slot], "outputs": [slot], "widgets_values": wrong}
+    workflow = {"nodes": [user], "links": [wrong * 6], "definitions": {"subgraphs": [inner]}}
+    return png({"workflow": json.dumps(workflow | {"extra": {"ue_links": [sent]}})})
+
+
 def bomb(size: int) -> bytes:
     return zlib.compress(b"a" * size, 1)
 
@@ -118,6 +129,7 @@ HOSTILE: dict[str, bytes] = {
     "dense graph": dense(400),
     "many nodes": graph(**{f"n{i}": node("X") for i in range(30_000)}),
     "self-holding subgraph": reroutes(),
+    "lists where names belong": lists(),
     "deep JSON": png({"prompt": "[" * 500_000}),
     "deep JSON object": png({"workflow": '{"nodes":' * 5_000 + "1" + "}" * 5_000}),
     "deep JSON comment": _save(picture(), "JPEG", exif=exif_of(utf16('{"c":' * 2_000))),

@@ -27,6 +27,7 @@ _CORE: Mapping[str, tuple[str, ...]] = {  # order of widgets in ComfyUI's own no
     "FluxGuidance": ("guidance",),
     "CFGGuider": ("cfg",),
     "BasicScheduler": ("scheduler", "steps", "denoise"),
+    "Flux2Scheduler": ("steps", "width", "height"),
     "SDTurboScheduler": ("steps", "denoise"),
     "CheckpointLoaderSimple": ("ckpt_name",),
     "UNETLoader": ("unet_name", "weight_dtype"),
@@ -44,6 +45,13 @@ _CORE: Mapping[str, tuple[str, ...]] = {  # order of widgets in ComfyUI's own no
     "StringReplace": ("string", "find", "replace"),
     "EmptyLatentImage": ("width", "height", "batch_size"),
     "EmptySD3LatentImage": ("width", "height", "batch_size"),
+    "EmptyFlux2LatentImage": ("width", "height", "batch_size"),
+    "ComfySwitchNode": ("switch",),
+    "PrimitiveString": ("value",),
+    "PrimitiveStringMultiline": ("value",),
+    "PrimitiveInt": ("value",),
+    "PrimitiveFloat": ("value",),
+    "PrimitiveBoolean": ("value",),
     "PrimitiveNode": ("value",),
     "SetNode": ("value",),
     "GetNode": ("value",),
@@ -51,16 +59,18 @@ _CORE: Mapping[str, tuple[str, ...]] = {  # order of widgets in ComfyUI's own no
 _AFTER_SEED = frozenset({"fixed", "increment", "decrement", "randomize"})  # the editor's own widget behind a seed
 _WORDY = re.compile(r"(?<!kon)text(?!to)|prompt|string|encode|wildcard", re.IGNORECASE)
 _FILE = re.compile(r".+\.(?:safetensors|ckpt|pt|pth|bin|gguf|sft|png|jpe?g|webp|mp4|onnx)", re.IGNORECASE)
+_NO_WORDS = re.compile(r"[\W\d_]*|Select the \w+ to add to the text", re.DOTALL)  # sigmas; a menu of wildcard nodes
+_PHRASE = re.compile(r"[\s,]|[^\x00-\x7f]")  # what is chosen from a menu is mostly one English word
 
 
 def name_widgets(
-    kind: str, slots: Sequence[Mapping[str, Any]], values: object, promoted: Sequence[object] = ()
+    kind: str, slots: Sequence[Mapping[str, Any]], values: object, promoted: Sequence[object] = (), stale: int = 0
 ) -> dict[str, Value]:
     """Input name -> widget value. Newer files name every widget among the inputs; core nodes have a known order.
 
     `promoted` names the values of a subgraph that shows widgets of its inner nodes. Where nothing helps, texts of
-    nodes that seem to be about texts become "text_1", "text_2", ..., and the first text of another node that reads
-    like prose becomes "prompt".
+    nodes that seem to be about texts become "text_1", "text_2", ... but for those among their `stale` first values,
+    whose inputs are linked, and the first text of another node that reads like prose becomes "prompt".
     """
     if isinstance(values, dict):
         return {str(name): value for name, value in values.items() if isinstance(value, str | int | float)}
@@ -81,7 +91,7 @@ def name_widgets(
             str(name): value for name, value in zip(names, plain, strict=False) if isinstance(value, str | int | float)
         }
     wordy = _WORDY.search(kind) is not None
-    texts = [value for value in plain if isinstance(value, str) and _is_words(value, wordy)]
+    texts = _texts_among(plain, wordy, stale)
     if not wordy:  # a service's node or a group: the first text is what it draws
         return {"prompt": texts[0]} if texts else {}
     return {f"text_{index}": text for index, text in enumerate(texts[:50], start=1)}
@@ -97,8 +107,10 @@ def _without_controls(values: Sequence[object]) -> list[Any]:
     ]
 
 
-def _is_words(text: str, wordy: bool) -> bool:
-    text = text.strip()
-    if not text or _FILE.fullmatch(text):
-        return False
-    return len(text) > 10 and (wordy or text.count(" ") >= 3)
+def _texts_among(values: Sequence[object], wordy: bool, stale: int) -> list[str]:
+    strings = [value.strip() for value in values if isinstance(value, str)][stale if wordy else 0 :]
+    strings = [text for text in strings if not _FILE.fullmatch(text) and not _NO_WORDS.fullmatch(text)]
+    if not wordy:
+        return [text for text in strings if len(text) > 10 and text.count(" ") >= 3]
+    first = [text for text in strings[:1] if len(text) > 10 or _PHRASE.search(text)]  # mostly the text, be it short
+    return first + [text for text in strings[1:] if len(text) > 10 and _PHRASE.search(text)]

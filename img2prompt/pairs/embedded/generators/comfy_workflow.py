@@ -6,7 +6,7 @@ their input of the same type on, muted nodes and notes vanish, and widget values
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from img2prompt.pairs.embedded.generators.comfy_widgets import name_widgets
 MAX_NESTING = 16  # of subgraphs
 _INPUTS, _OUTPUTS = "-10", "-20"  # the ids of a subgraph's own input and output nodes
 _MUTED, _BYPASSED = 2, 4
+_VALUE_TYPES = frozenset({"STRING", "INT", "FLOAT", "BOOLEAN", "COMBO", "COMFY_DYNAMICCOMBO_V3"})  # set in a widget
 _PASSING = frozenset({"Reroute", "Reroute (rgthree)", "SetNode", "easy setNode"})
 _GETTING = frozenset({"GetNode", "easy getNode"})
 _NOTES = frozenset(
@@ -86,14 +87,14 @@ def _unfold(
         left: how many levels may still follow.
     """
     links = _links(level.get("links"))
-    sources: dict[int, Value] = {}  # link id -> where it comes from
+    sources: dict[object, Value] = dict(_broadcast(level, prefix))  # link id -> where it comes from
     for key, (origin, slot, _, _) in links.items():
         sources[key] = given.get(slot) if origin == _INPUTS else Link(prefix + origin, slot)
     for node in _dicts(level.get("nodes")):
         check_count(len(flat.raw))
         here = prefix + str(node.get("id"))
-        raw = _raw(node, sources)
-        inner = flat.definitions.get(raw.kind)
+        inner = flat.definitions.get(str(node.get("type")))
+        raw = _raw(node, sources, _promoted_names(node, inner or {}))
         flat.raw[here] = raw
         if raw.kind in ("SetNode", "easy setNode") and isinstance(name := raw.inputs.get("value"), str):
             flat.setters[name] = here
@@ -127,25 +128,41 @@ def _links(raw: object) -> dict[int, tuple[str, int, str, int]]:
     return links
 
 
-def _raw(node: Mapping[str, Any], sources: Mapping[int, Value]) -> _Raw:
+def _broadcast(level: Mapping[str, Any], prefix: str) -> Iterable[tuple[object, Value]]:
+    """What "Anything Everywhere" nodes send without a link: (node, input) -> where it comes from."""
+    extra = level.get("extra")
+    for entry in _dicts(extra.get("ue_links")) if isinstance(extra, dict) else ():
+        slot, into = entry.get("upstream_slot"), entry.get("downstream_slot")
+        if isinstance(slot, int) and isinstance(into, int):
+            yield (str(entry.get("downstream")), into), Link(f"{prefix}{entry.get('upstream')}", slot)
+
+
+def _promoted_names(node: Mapping[str, Any], inner: Mapping[str, Any]) -> list[object]:
+    """Names of the widget values of a subgraph's node: it lists them itself, or they follow the subgraph's inputs."""
+    properties = node.get("properties")
+    proxies = properties.get("proxyWidgets") if isinstance(properties, dict) else None
+    if isinstance(proxies, list) and proxies:
+        return [entry[1] for entry in proxies if isinstance(entry, list) and len(entry) == 2]
+    return [entry.get("name") for entry in _dicts(inner.get("inputs")) if str(entry.get("type")) in _VALUE_TYPES]
+
+
+def _raw(node: Mapping[str, Any], sources: Mapping[object, Value], promoted: Sequence[object]) -> _Raw:
     slots, outputs = _dicts(node.get("inputs")), _dicts(node.get("outputs"))
     kind, mode = str(node.get("type"))[:MAX_NAME_CHARS], node.get("mode")
     inputs: dict[str, Value] = {}
     linked: dict[str, Value] = {}
+    stale = 0  # texts of widgets that became inputs
     for index, slot in enumerate(slots):
         name = _slot_name(slot, index)
         key = slot.get("link")
-        if isinstance(key, int) and (value := sources.get(key)) is not None:
+        value = sources.get(key) if isinstance(key, int) else None
+        if value is None:
+            value = sources.get((str(node.get("id")), index))
+        if value is not None:
             linked[name] = value
+            stale += slot.get("type") == "STRING" and "widget" in slot
         inputs.setdefault(name, None)
-    properties = node.get("properties")
-    proxies = properties.get("proxyWidgets") if isinstance(properties, dict) else None
-    promoted = [
-        entry[1]
-        for entry in (proxies if isinstance(proxies, list) else ())
-        if isinstance(entry, list) and len(entry) == 2
-    ]
-    inputs |= name_widgets(kind, slots, node.get("widgets_values"), promoted)
+    inputs |= name_widgets(kind, slots, node.get("widgets_values"), promoted, stale)
     return _Raw(
         kind=kind,
         mode=mode if isinstance(mode, int) else 0,
