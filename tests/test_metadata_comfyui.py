@@ -100,6 +100,13 @@ GUIDERS: dict[str, tuple[dict[str, Any], str | None, float | None]] = {
         "bad words",
         3.5,
     ),
+    "DualCFGGuider, negative words with the picture to edit": (
+        node(
+            "DualCFGGuider", model=["ckpt", 0], cond1=["flux", 0], cond2=["neg", 0], negative=["neg", 0], cfg_conds=8.0
+        ),
+        "bad words",
+        3.5,
+    ),
     "unknown": (
         node("FancyGuider+", model=["ckpt", 0], positive=["flux", 0], negative=["neg", 0], cfg=2.0),
         "bad words",
@@ -153,6 +160,35 @@ ROUTES: dict[str, tuple[dict[str, Any], tuple[str, str | None]]] = {
         },
         ("a red fox", "bad words"),
     ),
+    "strings replaced by a linked one": (
+        {
+            "a": node("PrimitiveString", value="red"),
+            "swap": node("StringReplace", string="a {x} fox", find="{x}", replace=["a", 0]),
+            "pos": node("CLIPTextEncode", text=["swap", 0], clip=["ckpt", 1]),
+        },
+        ("a red fox", "bad words"),
+    ),
+    "strings joined in parts": (
+        {
+            "join": node("CR Combine Prompt", part1="a fox", part2="in snow", part3="", separator=" "),
+            "pos": node("CLIPTextEncode", text=["join", 0], clip=["ckpt", 1]),
+        },
+        ("a fox in snow", "bad words"),
+    ),
+    "settings that are called like texts": (
+        {
+            "join": node("StringFunction|pysssss", action="append", tidy_tags="yes", text_a="a fox", text_b="in snow"),
+            "pos": node("CLIPTextEncode", text=["join", 0], clip=["ckpt", 1]),
+        },
+        ("a fox, in snow", "bad words"),
+    ),
+    "tags that are not to be written": (
+        {
+            "write": node("TIPO", tags="1girl, fox", nl_prompt="in snow", ban_tags="text, doll", seed=1),
+            "pos": node("CLIPTextEncode", text=["write", 0], clip=["ckpt", 1]),
+        },
+        ("1girl, fox, in snow", "bad words"),
+    ),
     "wildcards filled in": (
         {
             "wild": node(
@@ -170,6 +206,24 @@ ROUTES: dict[str, tuple[dict[str, Any], tuple[str, str | None]]] = {
         },
         ("p words", "n words"),
     ),
+    "styler with both sides of two encoders": (
+        {
+            "style": node("SDXLPromptStylerAdvanced", text_positive_g="p words", text_negative="n words", style="base"),
+            "pos": node("CLIPTextEncode", text=["style", 0], clip=["ckpt", 1]),
+            "neg": node("CLIPTextEncode", text=["style", 5], clip=["ckpt", 1]),
+        },
+        ("p words", "n words"),
+    ),
+    "encoder with both sides, nothing negative": (
+        {
+            "pos": node("TextEncodeBothSides", prompt="blue", caption="sky", negative_prompt="", clip=["ckpt", 1]),
+            "more": node("ConditioningConcat", conditioning_to=["pos", 0], conditioning_from=["pos2", 0]),
+            "pos2": node("CLIPTextEncode", text="fox", clip=["ckpt", 1]),
+            "sampler": sampler(positive=["more", 0], negative=["pos", 1]),
+        },
+        ("blue, sky, fox", None),
+    ),
+    "one encoder for both sides": ({"sampler": sampler(negative=["pos", 0])}, ("good words", None)),
     "dual encoder, same words": (
         {"pos": node("CLIPTextEncodeSDXL", width=1, height=1, text_g="one", text_l="one", clip=["ckpt", 1])},
         ("one", "bad words"),
@@ -256,6 +310,36 @@ ROUTES: dict[str, tuple[dict[str, Any], tuple[str, str | None]]] = {
         },
         ("second words", "bad words"),
     ),
+    "switch set by a node": (
+        {
+            "p2": node("CLIPTextEncode", text="second words", clip=["ckpt", 1]),
+            "which": node("PrimitiveBoolean", value=True),
+            "switch": node("easy ifElse", boolean=["which", 0], on_false=["pos", 0], on_true=["p2", 0]),
+            "sampler": sampler(positive=["switch", 0]),
+        },
+        ("second words", "bad words"),
+    ),
+    "switch with a text of its own": (
+        {
+            "switch": node("ComfySwitchNode", switch=False, on_false="typed words", on_true=["neg", 0]),
+            "pos": node("CLIPTextEncode", text=["switch", 0], clip=["ckpt", 1]),
+        },
+        ("typed words", "bad words"),
+    ),
+    "switch to a machine that writes the words anew": (
+        {
+            "short": node("PrimitiveStringMultiline", value="a fox"),
+            "rules": node("PrimitiveStringMultiline", value="You expand prompts."),
+            "write": node("TextGenerate", clip=["ckpt", 1], system_prompt=["rules", 0], prompt=["short", 0]),
+            "switch": node("ComfySwitchNode", switch=True, on_false=["short", 0], on_true=["write", 0]),
+            "pos": node("CLIPTextEncode", text=["switch", 0], clip=["ckpt", 1]),
+        },
+        ("a fox", "bad words"),
+    ),
+    "one node with a preset": (
+        {"decode": node("ailab_OmniGen", prompt_text="service words", preset_prompt="None", seed=3)},
+        ("service words", None),
+    ),
     "one node does it all": (
         {"decode": node("FluxProUltraImageNode", prompt="service words", seed=3, aspect_ratio="16:9")},
         ("service words", None),
@@ -315,6 +399,30 @@ def test_numbers_behind_links() -> None:
     }
     found = read(graph)
     assert (found.seed, found.width_px, found.height_px, found.model) == (77, 960, 960, "m.safetensors")
+    efficient = {
+        "load": node("Efficient Loader", positive="p", negative="n", empty_latent_width=768, empty_latent_height=960),
+        "sampler": sampler(positive=["load", 1], negative=["load", 2], latent_image=["load", 3]),
+    }
+    found = read(FULL | efficient)
+    assert (found.prompt, found.negative_prompt, found.width_px, found.height_px) == ("p", "n", 768, 960)
+    embeds = {
+        "embeds": node("HyVideoTextEncode", prompt="a moving fox", text_encoders=["x", 0]),
+        "sampler": node("HyVideoSampler", hyvid_embeds=["embeds", 0], model=["ckpt", 0], steps=20, seed=9),
+    }
+    found = read(FULL | embeds)
+    assert (found.prompt, found.seed, found.steps) == ("a moving fox", 9, 20)
+    tuples = {
+        "load": node("Eff. Loader SDXL", base_ckpt_name="x.safetensors", positive="p", negative="n", positive_ascore=6),
+        "sampler": node(
+            "KSampler SDXL (Eff.)", sdxl_tuple=["load", 0], latent_image=["load", 1], noise_seed=5, steps=8
+        ),
+    }
+    found = read(FULL | tuples)
+    assert (found.prompt, found.negative_prompt, found.seed, found.steps) == ("p", "n", 5, 8)
+    assert found.model == "x.safetensors"
+    saver = {"save": node("Image Saver", images=["decode", 0], positive="p", modelname="x.safetensors", seed_value=5)}
+    found = read(FULL | saver)
+    assert (found.prompt, found.seed, found.model) == ("p", 5, "x.safetensors")
 
 
 # The editor's notation ------------------------------------------------------------------------------------------------
@@ -452,17 +560,6 @@ def test_editor_subgraphs(given: str) -> None:
     assert found is not None and (found.prompt, found.negative_prompt) == (f"{given} words", "bad words")
 
 
-def test_executed_graph_first_and_editor_when_it_is_broken() -> None:
-    workflow = {
-        "nodes": [box(1, "SaveImage", {}, {}), box(2, "OpenAIDalle3", {}, {}, ["words of the editor, not run"])],
-        "links": [],
-    }
-    both = read_prompt(png({"prompt": json.dumps(FULL), "workflow": json.dumps(workflow)}))
-    assert both == PLAIN
-    broken = read_prompt(png({"prompt": "{broken", "workflow": json.dumps(workflow)}))
-    assert broken is not None and broken.prompt == "words of the editor, not run"
-
-
 UNNAMED: dict[str, tuple[list[Any], str]] = {  # widget values of encoders that no list names -> the text
     "short": (["a fox", "comfy", "A1111"], "a fox"),
     "short, in another script": (["狐狸", "comfy", "A1111"], "狐狸"),
@@ -503,3 +600,14 @@ def test_editor_broadcasts() -> None:
     """What cg-use-everywhere sends from node to node without a link."""
     sent = [{"downstream": 5, "downstream_slot": 1, "upstream": "2", "upstream_slot": 0, "type": "CONDITIONING"}]
     assert editor([], [], 99, extra={"ue_links": sent}) == PLAIN
+
+
+def test_executed_graph_first_and_editor_when_it_is_broken() -> None:
+    workflow = {
+        "nodes": [box(1, "SaveImage", {}, {}), box(2, "OpenAIDalle3", {}, {}, ["words of the editor, not run"])],
+        "links": [],
+    }
+    both = read_prompt(png({"prompt": json.dumps(FULL), "workflow": json.dumps(workflow)}))
+    assert both == PLAIN
+    broken = read_prompt(png({"prompt": "{broken", "workflow": json.dumps(workflow)}))
+    assert broken is not None and broken.prompt == "words of the editor, not run"

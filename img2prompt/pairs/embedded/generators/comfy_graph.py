@@ -47,6 +47,15 @@ class Graph:
     nodes: Mapping[str, Node]
     _steps: list[int] = field(default_factory=lambda: [0])
 
+    def __post_init__(self) -> None:
+        """What a switch is set to may come from a node that holds just that: then it stands in the switch itself."""
+        for node in self.nodes.values():
+            for name, value in node.inputs.items() if _SWITCH.search(node.kind) else ():
+                source = self.nodes.get(value.node) if isinstance(value, Link) and _CHOICE.fullmatch(name) else None
+                held = list(source.inputs.values()) if source is not None else []
+                if len(held) == 1 and isinstance(held[0], int):
+                    node.inputs[name] = held[0]
+
     def at(self, link: Link) -> Node | None:
         """The node that a link comes from; counts the steps.
 
@@ -95,7 +104,7 @@ def _value(value: object, nodes: Mapping[str, Any]) -> Value:
     return value if isinstance(value, str | int | float) else None
 
 
-_SWITCH = re.compile(r"switch|selector|conditionalbranch", re.IGNORECASE)
+_SWITCH = re.compile(r"switch|selector|conditionalbranch|if_?else", re.IGNORECASE)
 _CHOICE = re.compile(r"select|index|input|switch|boolean|condition|cond|choice", re.IGNORECASE)
 _YES = re.compile(r"(?:on_?|if_?)?(?:true|tt)(?:_value)?", re.IGNORECASE)
 _NO = re.compile(r"(?:on_?|if_?)?(?:false|ff)(?:_value)?", re.IGNORECASE)

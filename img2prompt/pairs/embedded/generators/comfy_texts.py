@@ -25,17 +25,17 @@ _CARRIERS = re.compile(  # inputs that carry no words
 )
 _TEXT = re.compile(
     r"(?!system_|filename|file_|output_|.*_(?:format|weight|strength|scale|path)$)(?:[a-z]+_){0,2}"
-    r"(?:texts?|prompts?|string|str|caption|captions|tags|lyrics|t5xxl|t5|llama|bert|mt5xl|gemma|qwen|instructions?|description|value|content)"
-    r"(?:_?(?:[a-z]|\d{1,2}|positive|negative|pos|neg|input|override|global|local))?"
-    r"|clip_[lgh]|(?:positive|negative)(?:_?(?:[a-z]|\d{1,2}))?",
+    r"(?:texts?|prompts?|string|str|part|caption|captions|tags|lyrics|t5xxl|t5|llama|bert|mt5xl|gemma|qwen|instructions?|description|value|content)"
+    r"(?:_?(?:[a-z]|\d{1,2}|positive|negative|pos|neg|input|override|global|local)){0,2}"
+    r"|clip_[lgh]|(?:positive|negative)(?:_?(?:[a-z]|\d{1,2}))?|on_(?:true|false)",
     re.IGNORECASE,
 )
 _POSITIVE = re.compile(r"(?:.*[_ ])?(?:positive|pos)(?:[_ \d].*)?|\+.*|.*\+", re.IGNORECASE)
 _NEGATIVE = re.compile(
-    r"(?:.*[_ ])?(?:negative|neg|uncond|unconditional|unconditioning)(?:[_ \d].*)?|-.*|.*-", re.IGNORECASE
+    r"(?:.*[_ ])?(?:negative|neg|ban|uncond|unconditional|unconditioning)(?:[_ \d].*)?|-.*|.*-", re.IGNORECASE
 )
 _ROUTES = re.compile(
-    r"guider|(?:.*_)?pipe(?:_.*)?|(?:base_)?(?:ctx|context)|text_embeds?|(?:.*_)?params|refiner_\w+|any_\d+|input\d*",
+    r"guider|sdxl_tuple|(?:.*_)?pipe(?:_.*)?|(?:base_)?(?:ctx|context)|(?!image_)\w+_embeds?|(?:.*_)?params|refiner_\w+|any_\d+|input\d*",
     re.IGNORECASE,
 )
 _PAIRS = re.compile(
@@ -43,9 +43,11 @@ _PAIRS = re.compile(
 )  # outputs 0: positive, 1: negative
 _SILENT = re.compile(r"ConditioningZeroOut|^Note$|MarkdownNote")
 _MACHINES = re.compile(  # what they say is not in the graph, what they are asked is no prompt
-    r"florence|ollama|llm|chatgpt|gemini(?!image)|joy_?caption|tagger|interrogat|blip|moondream|vlm?\b|captioner|claude|minicpm|searge.*llm",
+    r"florence|ollama|llm|chatgpt|gemini(?!image)|joy_?caption|tagger|interrogat|blip|moondream|vlm?\b|captioner|claude|minicpm|searge.*llm|textgenerate",
     re.IGNORECASE,
 )
+_SETTINGS = re.compile(r"(?:yes|no|none|true|false|on|off|enabled?|disabled?)?", re.IGNORECASE)  # no words
+_PUT = ("replace", "replacement")  # for what is found
 _DELIMITERS = ("delimiter", "separator", "join_with", "deliminator")
 
 
@@ -102,7 +104,8 @@ class Texts:
 
     def _seek_negative(self, node: Node, depth: int) -> list[str]:
         items = active_inputs(node)
-        negative = [item for item in items if side_of(item[0]) is False and carries_words(item[0])]
+        sided = [item for item in items if side_of(item[0]) is False and carries_words(item[0])]
+        negative = [item for item in sided if item[1] not in (None, "")]
         if negative:
             return self._gather(negative, False)
         texts: list[str] = []
@@ -120,7 +123,7 @@ class Texts:
             if isinstance(value, Link):
                 if carries_words(name):
                     linked += self._behind(value, positive)
-            elif isinstance(value, str) and is_text(name) and value.strip():
+            elif isinstance(value, str) and is_text(name) and not _SETTINGS.fullmatch(value.strip()):
                 own.append(value)
         return linked + own
 
@@ -148,18 +151,20 @@ class Texts:
             return [populated]
         items = _side_inputs(node, positive)
         delimiter = next((node.inputs[name] for name in _DELIMITERS if isinstance(node.inputs.get(name), str)), None)
-        find, replacement = node.inputs.get("find"), node.inputs.get("replace", node.inputs.get("replacement"))
+        find = node.inputs.get("find")
         if isinstance(delimiter, str):
             parts = [join_distinct(self._gather([item], positive)) for item in items if item[0] not in _DELIMITERS]
             texts = [delimiter.replace("\\n", "\n").join(part for part in parts if part)]
-        elif isinstance(find, str) and isinstance(replacement, str) and find:
-            whole = join_distinct(
-                self._gather([item for item in items if item[0] not in ("find", "replace", "replacement")], positive)
-            )
-            grown = len(whole) + whole.count(find) * len(replacement)
-            texts = [whole.replace(find, replacement) if grown <= MAX_PROMPT_CHARS else whole]
+        elif isinstance(find, str) and find:
+            put = join_distinct(self._gather([("text", value) for name, value in items if name in _PUT], positive))
+            whole = join_distinct(self._gather([item for item in items if item[0] not in ("find", *_PUT)], positive))
+            grown = len(whole) + whole.count(find) * len(put)
+            texts = [whole.replace(find, put) if grown <= MAX_PROMPT_CHARS else whole]
         else:
-            texts = self._gather(items, positive)
+            # Where a machine is switched on to write the words anew, what is switched off are the words it was given.
+            texts = self._gather(items, positive) or self._gather(
+                _side_inputs(node, positive, switched=False), positive
+            )
         if sum(map(len, texts)) > MAX_PROMPT_CHARS:
             join_distinct(texts)  # raises, unless they are repetitions
             texts = list(dict.fromkeys(texts))
@@ -174,8 +179,16 @@ def _side_of_output(node: Node, slot: int) -> bool | None:
     return slot == 0 if slot in (0, 1) and {True, False} <= linked and _PAIRS.search(node.kind) else None
 
 
-def _side_inputs(node: Node, positive: bool) -> list[tuple[str, Value]]:
-    """The inputs that may hold the wanted side: those that name it, else those that name none."""
-    items = active_inputs(node)
-    named = [item for item in items if side_of(item[0]) is positive and item[1] not in (None, "")]
-    return named or [item for item in items if side_of(item[0]) is None]
+def _side_inputs(node: Node, positive: bool, *, switched: bool = True) -> list[tuple[str, Value]]:
+    """The inputs that may hold the wanted side: those that name it, else those that name none.
+
+    A node that takes a negative text and got none says nothing negative: its other texts are for the positive side.
+    A guider's "cond2" goes with the picture that is edited and mostly has the negative words.
+    """
+    given = active_inputs(node) if switched else node.inputs.items()
+    items = [item for item in given if item[0] != "cond2"]
+    sided = [item for item in items if side_of(item[0]) is positive]
+    if any(value not in (None, "") for _, value in sided):
+        return sided
+    neutral = [item for item in items if side_of(item[0]) is None]
+    return [item for item in neutral if _ROUTES.fullmatch(item[0])] if sided and not positive else neutral

@@ -27,10 +27,10 @@ _WORDS_IN = re.compile(
     re.IGNORECASE,
 )
 _TAKES_WORDS = re.compile(
-    r"(?:\w*_)?(?:positive|pos)(?:_\w*)?|guider|(?:\w*_)?cond(?:itioning|\d)?|text_embeds|(?:user_|text_|main_)?prompt",
+    r"(?:\w*_)?(?:positive|pos)(?:_\w*)?|guider|(?:\w*_)?cond(?:itioning|\d)?|(?!image_)\w+_embeds|(?:user_|text_|main_)?prompt(?:_text)?",
     re.IGNORECASE,
 )
-_PIPES = re.compile(r"(?:.*_)?pipe|(?:base_)?(?:ctx|context)", re.IGNORECASE)
+_PIPES = re.compile(r"(?:.*_)?pipe|sdxl_tuple|(?:base_)?(?:ctx|context)", re.IGNORECASE)
 # What Lumina 2 is told before the prompt; the words before the mark are the same in every picture.
 _PREAMBLE = re.compile(r"You are an assistant designed.{0,400}?<Prompt Start>", re.DOTALL | re.IGNORECASE)
 
@@ -97,19 +97,22 @@ def _result(graph: Graph, texts: Texts, node: Node, prompt: str) -> EmbeddedProm
         guidance = number("guidance", r"guider|positive|(?:\w*_)?cond\w*|.*pipe") or guidance
     seeds = "seed|noise_seed|seed_value"
     main = _before(graph, node) if node.inputs.get("add_noise") in ("disable", False) else node
+    negative = texts.negative(node)
     width, height = (
-        number(side, r"(?:\w*_)?latent\w*|samples|.*pipe|pixels|images?|positive|noise") for side in ("width", "height")
+        number(f"(?:empty_latent_)?{side}", r"(?:\w*_)?latent\w*|samples|.*pipe|pixels|images?|positive|noise")
+        for side in ("width", "height")
     )
     return embedded(
         "ComfyUI",
         {
             "prompt": _PREAMBLE.sub("", prompt) or prompt,
-            "negative_prompt": _PREAMBLE.sub("", texts.negative(node)),
+            # One encoder for both sides: no classifier-free guidance, or the same words without the picture to edit.
+            "negative_prompt": _PREAMBLE.sub("", negative) if negative != prompt else None,
             "model": _search(
                 graph,
                 main,
-                r"(?:ckpt|unet|model|gguf|base_ckpt|checkpoint|transformer)(?:_name)?",
-                r"(?:\w*_)?model\d?|guider|.*pipe|context",
+                r"(?:ckpt|unet|model|gguf|base_ckpt|checkpoint|transformer)(?:_?name)?",
+                r"(?:\w*_)?model\d?|guider|.*pipe|sdxl_tuple|context",
                 _name,
             ),
             "seed": _search(graph, main, seeds, "noise|.*pipe|context|.*seed.*", whole),
