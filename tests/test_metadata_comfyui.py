@@ -189,6 +189,13 @@ ROUTES: dict[str, tuple[dict[str, Any], tuple[str, str | None]]] = {
         },
         ("1girl, fox, in snow", "bad words"),
     ),
+    "a name of the file that is a prompt": (
+        {
+            "title": node("CR Prompt Text", prompt="fox pictures"),
+            "save": node("SaveImage", images=["decode", 0], filename_prefix=["title", 0]),
+        },
+        ("good words", "bad words"),
+    ),
     "wildcards filled in": (
         {
             "wild": node(
@@ -387,6 +394,8 @@ def test_the_last_sampler_speaks_and_retouching_does_not() -> None:
     }
     found = read(FULL | refiner)
     assert (found.seed, found.model) == (31, "m.safetensors")
+    found = read(FULL | {"sampler": sampler(add_noise="disable")})  # nothing to go on from
+    assert (found.seed, found.model) == (9, "m.safetensors")
 
 
 def test_numbers_behind_links() -> None:

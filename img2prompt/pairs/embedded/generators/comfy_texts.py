@@ -105,7 +105,7 @@ class Texts:
     def _seek_negative(self, node: Node, depth: int) -> list[str]:
         items = active_inputs(node)
         sided = [item for item in items if side_of(item[0]) is False and carries_words(item[0])]
-        negative = [item for item in sided if item[1] not in (None, "")]
+        negative = [item for item in sided if _says(item[1])]
         if negative:
             return self._gather(negative, False)
         texts: list[str] = []
@@ -179,6 +179,10 @@ def _side_of_output(node: Node, slot: int) -> bool | None:
     return slot == 0 if slot in (0, 1) and {True, False} <= linked and _PAIRS.search(node.kind) else None
 
 
+def _says(value: Value) -> bool:
+    return isinstance(value, Link) or (isinstance(value, str) and value != "")
+
+
 def _side_inputs(node: Node, positive: bool, *, switched: bool = True) -> list[tuple[str, Value]]:
     """The inputs that may hold the wanted side: those that name it, else those that name none.
 
@@ -188,7 +192,7 @@ def _side_inputs(node: Node, positive: bool, *, switched: bool = True) -> list[t
     given = active_inputs(node) if switched else node.inputs.items()
     items = [item for item in given if item[0] != "cond2"]
     sided = [item for item in items if side_of(item[0]) is positive]
-    if any(value not in (None, "") for _, value in sided):
+    if any(_says(value) for _, value in sided):
         return sided
     neutral = [item for item in items if side_of(item[0]) is None]
     return [item for item in neutral if _ROUTES.fullmatch(item[0])] if sided and not positive else neutral

@@ -23,7 +23,8 @@ _SAVES = re.compile(r"save|output", re.IGNORECASE)
 _SHOWS = re.compile(r"preview|combine", re.IGNORECASE)
 _RETOUCH = re.compile(r"detailer|ultimatesdupscale|inpaint.*stitch|seedvr|supir|upscaler", re.IGNORECASE)
 _WORDS_IN = re.compile(
-    r"positive|negative|(?:\w*_)?cond(?:itioning)?\w*|control_?net|model|clip|vae|style_model|text\w*|prompt\w*|string\w*",
+    r"positive|negative|(?:\w*_)?cond(?:itioning)?\w*|control_?net|model|clip|vae|style_model|text\w*|prompt\w*|string\w*|"
+    r"file\w*|\w*prefix|\w*path",
     re.IGNORECASE,
 )
 _TAKES_WORDS = re.compile(
@@ -126,8 +127,8 @@ def _result(graph: Graph, texts: Texts, node: Node, prompt: str) -> EmbeddedProm
 
 def _before(graph: Graph, node: Node) -> Node:
     """The sampler that a refiner goes on from: it has the noise and the main model."""
-    links = (link for name, link in node.links() if "latent" in name)
-    return next((before for link in links if (before := graph.at(link)) is not None), node)
+    sources = (graph.at(link) for name, link in node.links() if "latent" in name)
+    return next((before for before in sources if before is not None and _takes_words(before)), node)
 
 
 def _name(value: Value) -> str | None:
