@@ -326,6 +326,15 @@ ROUTES: dict[str, tuple[dict[str, Any], tuple[str, str | None]]] = {
         },
         ("second words", "bad words"),
     ),
+    "switch set by a number in a text": (
+        {
+            "p2": node("CLIPTextEncode", text="second words", clip=["ckpt", 1]),
+            "which": node("Int", Number="2"),
+            "switch": node("ImpactSwitch", select=["which", 0], input1=["pos", 0], input2=["p2", 0]),
+            "sampler": sampler(positive=["switch", 0]),
+        },
+        ("second words", "bad words"),
+    ),
     "switch with a text of its own": (
         {
             "switch": node("ComfySwitchNode", switch=False, on_false="typed words", on_true=["neg", 0]),

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 from img2prompt.errors import MetadataError
+from img2prompt.pairs.embedded.values import whole
 
 MAX_NODES = 20_000
 MAX_STEPS = 1_000_000  # inputs looked at by all walks over one graph; a graph of 500 nodes takes some 20,000
@@ -50,11 +51,18 @@ class Graph:
     def __post_init__(self) -> None:
         """What a switch is set to may come from a node that holds just that: then it stands in the switch itself."""
         for node in self.nodes.values():
-            for name, value in node.inputs.items() if _SWITCH.search(node.kind) else ():
-                source = self.nodes.get(value.node) if isinstance(value, Link) and _CHOICE.fullmatch(name) else None
-                held = list(source.inputs.values()) if source is not None else []
-                if len(held) == 1 and isinstance(held[0], int):
-                    node.inputs[name] = held[0]
+            if _SWITCH.search(node.kind):
+                node.inputs |= {
+                    name: self._held(value) for name, value in node.inputs.items() if _CHOICE.fullmatch(name)
+                }
+
+    def _held(self, value: Value) -> Value:
+        source = self.nodes.get(value.node) if isinstance(value, Link) else None
+        held = list(source.inputs.values()) if source is not None else []
+        if len(held) != 1:
+            return value
+        choice = held[0] if isinstance(held[0], bool) else whole(held[0])  # some nodes hold a number as text
+        return value if choice is None else choice
 
     def at(self, link: Link) -> Node | None:
         """The node that a link comes from; counts the steps.
