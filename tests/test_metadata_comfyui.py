@@ -368,6 +368,15 @@ ROUTES: dict[str, tuple[dict[str, Any], tuple[str, str | None]]] = {
         },
         ("a photo of", "bad words"),
     ),
+    "what is saved goes on": (
+        {
+            "write": node("TextGenerate", prompt="You expand prompts."),
+            "switch": node("ComfySwitchNode", switch=False, on_false="typed words", on_true=["write", 0]),
+            "pos": node("CLIPTextEncode", text=["switch", 0], clip=["ckpt", 1]),
+            "compare": node("ImageCompare", image_a=["save", 0], image_b=["x", 0]),
+        },
+        ("typed words", "bad words"),
+    ),
     "nothing saved": ({"save": node("PreviewImage", images=["decode", 0])}, ("good words", "bad words")),
     "encoders without a sampler": (
         {"sampler": node("Mystery", thing=["neg", 0]), "other": node("Uses", negative=["neg", 0])},

@@ -161,8 +161,9 @@ def _search(graph: Graph, start: Node, names: str, via: str, convert: Callable[[
 
 def _producers(graph: Graph) -> Iterator[Node]:
     """Nodes that turn words into a picture, those nearest to what is saved first."""
-    used = {link.node for node in graph.nodes.values() for _, link in node.links()}
-    ends = [node for node in graph.nodes.values() if node.id not in used] or list(graph.nodes.values())
+    used = {value.node for node in graph.nodes.values() for value in node.inputs.values() if isinstance(value, Link)}
+    ends = [node for node in graph.nodes.values() if node.id not in used or _SAVES.search(node.kind)]
+    ends = ends or list(graph.nodes.values())
     for pattern in (_SAVES, _SHOWS, re.compile("")):
         chosen = [node for node in ends if pattern.search(node.kind)]
         if chosen and (found := list(_walk_back(graph, chosen))):
