@@ -356,6 +356,15 @@ ROUTES: dict[str, tuple[dict[str, Any], tuple[str, str | None]]] = {
         {"decode": node("ailab_OmniGen", prompt_text="service words", preset_prompt="None", seed=3)},
         ("service words", None),
     ),
+    "one node with inputs of a choice": (
+        {
+            "decode": node(
+                "ByteDanceSeedreamNodeV2",
+                **{"model": "5.0", "model.prompt": "service words", "model.negative_prompt": "n words"},
+            ),
+        },
+        ("service words", "n words"),
+    ),
     "one node does it all": (
         {"decode": node("FluxProUltraImageNode", prompt="service words", seed=3, aspect_ratio="16:9")},
         ("service words", None),

@@ -22,6 +22,11 @@ class Link(NamedTuple):
     slot: int
 
 
+def bare(name: str) -> str:
+    """The name of an input without the choice that it belongs to: of "model.prompt" the prompt."""
+    return name.rpartition(".")[2]
+
+
 Value: TypeAlias = "Link | str | int | float | bool | None"
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 from img2prompt.errors import MetadataError
-from img2prompt.pairs.embedded.generators.comfy_graph import Graph, Link, Node, Value, active_inputs
+from img2prompt.pairs.embedded.generators.comfy_graph import Graph, Link, Node, Value, active_inputs, bare
 from img2prompt.pairs.embedded.values import MAX_PROMPT_CHARS
 
 MAX_WALK_DEPTH = 150
@@ -54,9 +54,9 @@ _DELIMITERS = ("delimiter", "separator", "join_with", "deliminator")
 @lru_cache(4096)
 def side_of(name: str) -> bool | None:
     """True: the name says positive; False: negative; None: neither."""
-    if _NEGATIVE.fullmatch(name):
+    if _NEGATIVE.fullmatch(bare(name)):
         return False
-    return True if _POSITIVE.fullmatch(name) else None
+    return True if _POSITIVE.fullmatch(bare(name)) else None
 
 
 def join_distinct(texts: Iterable[str]) -> str:
@@ -77,13 +77,13 @@ def join_distinct(texts: Iterable[str]) -> str:
 @lru_cache(4096)
 def is_text(name: str) -> bool:
     """Whether an input of this name holds words for the model."""
-    return _TEXT.fullmatch(name) is not None
+    return _TEXT.fullmatch(bare(name)) is not None
 
 
 @lru_cache(4096)
 def carries_words(name: str) -> bool:
     """Whether a link into an input of this name may come from words."""
-    return _CARRIERS.fullmatch(name) is None
+    return _CARRIERS.fullmatch(bare(name)) is None
 
 
 class Texts:

@@ -13,7 +13,7 @@ from typing import Any
 
 from img2prompt.errors import MetadataError
 from img2prompt.pairs.embedded.fields import Fields
-from img2prompt.pairs.embedded.generators.comfy_graph import Graph, Link, Node, Value, read_api_graph
+from img2prompt.pairs.embedded.generators.comfy_graph import Graph, Link, Node, Value, bare, read_api_graph
 from img2prompt.pairs.embedded.generators.comfy_texts import Texts, carries_words, join_distinct, side_of
 from img2prompt.pairs.embedded.generators.comfy_workflow import read_workflow_graph
 from img2prompt.pairs.embedded.values import embedded, parse_object, real, whole
@@ -178,7 +178,7 @@ def _walk_back(graph: Graph, ends: list[Node]) -> Iterator[Node]:
         if _takes_words(node):
             yield node
         for name, link in node.links():
-            behind = graph.at(link) if not _WORDS_IN.fullmatch(name) else None
+            behind = graph.at(link) if not _WORDS_IN.fullmatch(bare(name)) else None
             if behind is not None and behind.id not in seen:
                 seen.add(behind.id)
                 queue.append(behind)
@@ -186,12 +186,13 @@ def _walk_back(graph: Graph, ends: list[Node]) -> Iterator[Node]:
 
 def _takes_words(node: Node) -> bool:
     for name, value in node.inputs.items():
+        wanted = _TAKES_WORDS.fullmatch(bare(name)) and side_of(name) is not False
         if isinstance(value, Link):
-            if _TAKES_WORDS.fullmatch(name) and carries_words(name) and side_of(name) is not False:
+            if wanted and carries_words(name):
                 return True
             if _PIPES.fullmatch(name) and "sampler" in node.kind.lower():
                 return True
-        elif isinstance(value, str) and value.strip() and _TAKES_WORDS.fullmatch(name) and side_of(name) is not False:
+        elif wanted and isinstance(value, str) and value.strip():
             return True
     return False
 
@@ -201,6 +202,8 @@ def _latest_first(graph: Graph, producers: list[Node]) -> list[Node]:
     few = producers[:10]
     earlier = set()
     for node in few:
-        starts = [behind for name, link in node.links() if not _WORDS_IN.fullmatch(name) and (behind := graph.at(link))]
+        starts = [
+            behind for name, link in node.links() if not _WORDS_IN.fullmatch(bare(name)) and (behind := graph.at(link))
+        ]
         earlier |= {behind.id for behind in _walk_back(graph, starts) if behind.id != node.id}
     return sorted(producers, key=lambda node: node.id in earlier)
