@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import logging
 import os
@@ -34,6 +35,17 @@ VERBS: dict[str, str] = {  # verb -> its line in the help; the module is img2pro
 }
 RAW_VERBS = frozenset({"train"})  # these hand their arguments to LightningCLI and bring their own help
 
+# What the machine may refuse anywhere: no mistake of the program, so no traceback -> what to do about it.
+REFUSALS: dict[int, str] = {
+    errno.EACCES: "check its rights",
+    errno.EPERM: "check its rights",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ENOSPC: "make room and run the same command again",
+    errno.EDQUOT: "make room and run the same command again",
+    errno.EROFS: "choose a place that can be written",
+    errno.EIO: "check the disk",
+}
+
 HELP = f"""usage: img2prompt VERB ...
 
 From a picture to the prompt that makes it.
@@ -58,6 +70,30 @@ def main(argv: Sequence[str] | None = None) -> int:
         0, or 1 when some items failed, or 2 for a user's error, or 130 after Ctrl-C.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _open_closed_streams()
+    try:
+        code = _dispatch(arguments)
+        sys.stdout.flush()  # output that cannot be written is met here, not when Python ends
+        return code
+    except Img2PromptError as error:
+        print(f"img2prompt: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of our output went away (`| head`): not an error
+        _drop_output()
+        return 0
+    except OSError as error:
+        if error.errno not in REFUSALS:
+            raise
+        where = f"{error.filename}: " if error.filename is not None else ""
+        print(f"img2prompt: {where}{error.strerror}; {REFUSALS[error.errno]}", file=sys.stderr)
+        _drop_output()
+        return 2
+    except KeyboardInterrupt:
+        print("img2prompt: interrupted; run the same command again to go on", file=sys.stderr)
+        return 130
+
+
+def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return 0
@@ -65,21 +101,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"img2prompt {__version__}")
         return 0
     verb, rest = arguments[0], arguments[1:]
+    if verb not in VERBS:
+        raise ConfigError(f"there is no verb {verb!r}; the verbs are {', '.join(VERBS)}")
+    _configure_logging()
+    return _run(verb, rest)
+
+
+def _open_closed_streams() -> None:
+    """What is printed on a stream that was closed before we began (`>&-`) goes nowhere, as the user asked."""
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")
+
+
+def _drop_output() -> None:
+    """What could not be printed is forgotten; Python would try again at its end, and complain."""
     try:
-        if verb not in VERBS:
-            raise ConfigError(f"there is no verb {verb!r}; the verbs are {', '.join(VERBS)}")
-        _configure_logging()
-        return _run(verb, rest)
-    except Img2PromptError as error:
-        print(f"img2prompt: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`): not an error. Python would complain at exit without this.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except KeyboardInterrupt:
-        print("img2prompt: interrupted; run the same command again to go on", file=sys.stderr)
-        return 130
+    except ValueError:  # stdout is no file of the system's, but one that a caller put in its place
+        return
 
 
 def _run(verb: str, rest: list[str]) -> int:
@@ -106,12 +147,23 @@ def _parse(verb: str, add_arguments: Any, rest: list[str]) -> argparse.Namespace
         subs = _sub_parsers(parser)
         asked_for = next((subs[word] for word in rest if word in subs), parser)
         given = _read_config(path, asked_for)
+        usual = {action.dest: action.default for action in asked_for._actions}
         asked_for.set_defaults(**given)
         for action in asked_for._actions:  # what the file names need not stand on the line as well
             action.required = action.required and action.dest not in given
     options = parser.parse_args(rest)
+    if asked:
+        _check_exclusive(path, asked_for, {dest for dest in usual if getattr(options, dest, None) != usual[dest]})
     del options.config
     return options
+
+
+def _check_exclusive(path: str, parser: argparse.ArgumentParser, given: set[str]) -> None:
+    """Refuses options that exclude each other: argparse looks at the line alone, not at what a file set."""
+    for group in parser._mutually_exclusive_groups:
+        together = [action.option_strings[0] for action in group._group_actions if action.dest in given]
+        if len(together) > 1:
+            raise ConfigError(f"{path}: {' and '.join(together)} exclude each other; leave one out")
 
 
 def _sub_parsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -155,7 +207,9 @@ def _read_config(path: str, parser: argparse.ArgumentParser) -> dict[str, Any]:
     unknown = sorted(set(given) - set(actions))
     if unknown:
         raise ConfigError(f"{path}: no option {', '.join(unknown)}; the options are {', '.join(sorted(actions))}")
-    return {key: _checked(path, actions[key], value) for key, value in given.items()}
+    # An empty value leaves an option unset where it may be unset.
+    told = {key: value for key, value in given.items() if value is not None or actions[key].default is not None}
+    return {key: _checked(path, actions[key], value) for key, value in told.items()}
 
 
 def _checked(path: str, action: argparse.Action, value: Any) -> Any:
@@ -166,10 +220,12 @@ def _checked(path: str, action: argparse.Action, value: Any) -> Any:
             raise ConfigError(f"{path}: {action.dest} takes true or false, not {value!r}")
         return value
     values = value if isinstance(value, list) else [value]
+    if None in values:
+        raise ConfigError(f"{path}: {action.dest} has no value; give it one, or leave the line out")
     if isinstance(value, list) and action.nargs not in ("*", "+"):
         raise ConfigError(f"{path}: {action.dest} takes one value, not a list")
     try:
-        read = [v if convert is None or v is None else convert(str(v)) for v in values]
+        read = [v if convert is None else convert(str(v)) for v in values]
     except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
         raise ConfigError(f"{path}: {action.dest}: {value!r} does not fit ({error})") from error
     if action.choices is not None and any(v not in action.choices for v in read):

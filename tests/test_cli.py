@@ -115,6 +115,8 @@ def test_config_names_what_the_line_would_have_to(tmp_path: Path) -> None:
         ("json: 3", "json"),
         ("- a", "list"),
         ("a: [", "YAML"),
+        ("batch-size:", "batch_size has no value"),
+        ("images: [null]", "images has no value"),
     ],
 )
 def test_config_mistakes_are_named(tmp_path: Path, text: str, named: str) -> None:
@@ -136,6 +138,61 @@ def test_config_reaches_sub_verbs(tmp_path: Path) -> None:
     file.write_text("k: 3\n")
     with pytest.raises(ConfigError, match="no option k"):
         cli._parse("bank", add_arguments, ["--config", str(file), "build", "pairs", "out", "--encoder", "x"])
+
+
+def test_an_empty_value_in_a_config_leaves_an_option_unset(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("style:\nimages:\n")
+    assert cli._read_config(str(file), _parser()) == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("exact: true\nbudget_s: 3\n", []), ("exact: true\n", ["--approximate"]), ("exact: true\n", ["--budget-s", "3"])],
+)
+def test_a_config_cannot_join_what_excludes_each_other(tmp_path: Path, text: str, words: list[str]) -> None:
+    def add(parser: argparse.ArgumentParser) -> None:
+        group = parser.add_mutually_exclusive_group()
+        group.add_argument("--exact", action="store_true")
+        group.add_argument("--approximate", action="store_true")
+        group.add_argument("--budget-s", type=float, default=600)
+
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"--exact and --.* exclude each other"):
+        cli._parse("pairs", add, ["--config", str(file), *words])
+    file.write_text("exact: true\n")
+    assert cli._parse("pairs", add, ["--config", str(file)]).exact
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["presets"]])
+def test_output_that_cannot_be_written_is_one_line(words: list[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "img2prompt", *words], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "img2prompt: No space left on device; make room and run the same command again\n",
+    )
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-"])
+def test_a_stream_that_is_closed_is_no_fault(closed: str) -> None:
+    command = f'"$0" -m img2prompt presets {closed}'
+    done = subprocess.run(["sh", "-c", command, sys.executable], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_the_machine_refuses_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["predict", "a.png", "--metadata-only", "--preset", "x" * 300]) == 2  # no preset is looked for
+    assert "a.png: does not exist" in capsys.readouterr().err
+    assert cli.main(["predict", "a.png", "--preset", "x" * 300]) == 2
+    err = capsys.readouterr().err
+    assert "File name too long; give a shorter name" in err and err.count("\n") == 1
 
 
 def test_missing_config(tmp_path: Path) -> None:
