@@ -19,6 +19,7 @@ from chat_server import Reply, misbehaving, refused, said
 from img2prompt.cli import main
 from img2prompt.jobs.tables import read_table, write_table
 from img2prompt.jobs.upsample import UPSAMPLED
+from img2prompt.jobs.upsample_tally import _reason
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "prompts"
 RICH = "{} in soft evening light, with long shadows on the ground and a faint mist behind."
@@ -177,6 +178,26 @@ def test_another_setting_does_not_go_on_from_a_journal(server: Any, tmp_path: Pa
     assert code == 0 and "2 skipped" in err
     code, _, err = run(capsys, "a fox", "an owl", *server[0], "--output", "o.jsonl", "--overwrite", "replace")
     assert code == 0 and "2 upsampled" in err
+
+
+def test_a_table_of_other_prompts_is_not_taken_for_this_one(server: Any, tmp_path: Path, capsys: Any) -> None:
+    options, asked = server
+    assert run(capsys, "a red fox", *options, "--output", "o.csv")[0] == 0
+    before, number = (tmp_path / "o.csv").read_bytes(), len(asked)
+    code, _, err = run(capsys, "a blue owl", *options, "--output", "o.csv")
+    assert code == 2 and err.count("\n") == 1
+    assert "prompt 1 was 'a red fox' there, and is now 'a blue owl'; choose another name" in err
+    assert (tmp_path / "o.csv").read_bytes() == before and len(asked) == number
+    code, _, err = run(capsys, "a red fox", "a blue owl", *options, "--output", "o.csv")  # more prompts are added
+    assert code == 0 and "1 upsampled" in err and "1 skipped" in err
+    code, _, err = run(capsys, "a blue owl", *options, "--output", "o.csv", "--overwrite", "replace")
+    assert code == 0 and [row["base"] for row in rows_of(tmp_path / "o.csv")] == ["a blue owl"]
+
+
+def test_the_reason_why_a_prompt_was_kept_ends_as_it_was_told() -> None:
+    assert _reason("none of its answers: no 'fox'") == ("none of its answers", "no 'fox'")
+    assert _reason("too long (80 tokens)") == ("too long", "80 tokens")
+    assert _reason("nothing new") == ("nothing new", "")
 
 
 def test_a_cache_answers_the_second_time_unless_it_is_turned_off(server: Any, capsys: Any) -> None:

@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import json
 import sys
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from img2prompt.errors import ConfigError
 from img2prompt.jobs.options import number
 from img2prompt.jobs.outputs import OVERWRITE, Output
 from img2prompt.jobs.picture_options import given_negative
-from img2prompt.jobs.tables import TABLES, Layout
+from img2prompt.jobs.tables import TABLES, Layout, read_table
 from img2prompt.jobs.upsample_inputs import Inputs, Wanted, add_input_options, find_prompts
 from img2prompt.jobs.upsample_tally import UpsampleTally
 from img2prompt.progress import track
@@ -138,6 +139,8 @@ def upsample(options: argparse.Namespace) -> int:
     if options.output and options.output.suffix.lower() not in TABLES:
         raise ConfigError(f"{options.output}: the name must end in {', '.join(TABLES)}")
     inputs = find_prompts(options)
+    if options.output and options.output.is_file() and options.overwrite == "skip":
+        _check_table(options.output, inputs)
     settings, run = _settings(options)
     if hasattr(sys.stdout, "reconfigure"):  # a terminal that cannot show a character gets its escape
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -181,6 +184,27 @@ def _settings(options: argparse.Namespace) -> tuple[UpsampleSettings, BackEndSet
         cache=None if options.no_cache else "default",
     )
     return settings, run
+
+
+def _check_table(path: Path, inputs: Inputs) -> None:
+    """Refuses a finished table whose names stand for other prompts: they would be passed over as done.
+
+    Raises:
+        ConfigError: a prompt's row is that of another one.
+        OutputError: it is no table of ours.
+    """
+    bases = {one.name: one.prompt for one in inputs.wanted}
+    for row in read_table(path, UPSAMPLED):
+        name, was = row["source"], row.get("base")
+        if "error" not in row and bases.get(name, was) != was:
+            raise ConfigError(
+                f"{path}: {name} was {_short(was)} there, and is now {_short(bases[name])};"
+                " choose another name, or start afresh with --overwrite replace"
+            )
+
+
+def _short(prompt: Any) -> str:
+    return repr(textwrap.shorten(str(prompt), 60, placeholder="..."))
 
 
 def _output(options: argparse.Namespace, upsampler: PromptUpsampler, inputs: Inputs) -> Output:

@@ -71,6 +71,7 @@ def _reason(why: str) -> tuple[str, str]:
     """The kind of a reason, without its numbers, and its particulars."""
     last = re.sub(r"^none of \d+ answers? would do; the last: ", "", why)
     kind, mark, rest = re.split(r"([:(])", f"{last}:", maxsplit=1)
+    rest = rest.removesuffix(":")  # ours, so that there is always something to split at
     rest = rest.removesuffix(")") if mark == "(" else rest
     return re.sub(r"\d+", "N", kind).strip(), rest.strip()
 
