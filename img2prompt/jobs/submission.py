@@ -76,8 +76,8 @@ class Partial:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        """Closes the file; it stays unless the submission was finished."""
-        if kind is None:
+        """Closes the file; it stays where a later run can go on from it: with embeddings, and no submission yet."""
+        if kind is None or not self.done.any():
             self.path.unlink(missing_ok=True)
         self._file.close()
 

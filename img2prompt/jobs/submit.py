@@ -45,6 +45,8 @@ def submit(options: argparse.Namespace) -> int:
     """
     if not options.output.parent.is_dir():
         raise OutputError(f"{options.output}: there is no folder {options.output.parent}")
+    if options.output.is_dir():  # found now, not when the work is done
+        raise OutputError(f"{options.output}: is a folder; name a file")
     named = named_targets(options.images)
     if options.sample is not None:
         named = in_order(named, sample_ids(options.sample), options.sample)
@@ -74,6 +76,8 @@ def named_targets(words: Sequence[str]) -> dict[str, Target]:
     for target in find_targets(words):
         if target.path is None:
             raise ConfigError(f"{target.name}: a submission's ids are file names; give files or folders")
+        if target.path.is_dir():  # its pictures are unknown, and its own name is no id
+            raise ConfigError(f"{target.name}: is a folder that may not be looked into; check its rights")
         other = named.setdefault(target.path.stem, target)
         if other is not target:
             raise ConfigError(f"{other.name} and {target.name} would both be {target.path.stem}; leave one out")
