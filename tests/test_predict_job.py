@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -261,6 +262,52 @@ def test_a_strangers_table_is_not_touched(readable: Path, tmp_path: Path, capsys
         assert run(readable, "--metadata-only", "--output", path) == 2
         assert path.read_text() == "my,own\ndata,here\n"
         assert "is no table of predictions" in capsys.readouterr().err
+        assert run(readable, "--metadata-only", "--output", path) == 2  # nor when the command is repeated
+        assert path.read_text() == "my,own\ndata,here\n"
+
+
+@pytest.mark.parametrize("suffix", FORMATS)
+def test_a_damaged_table_is_not_replaced_by_what_could_be_read(readable: Path, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"rows{suffix}"
+    assert run(readable, "--metadata-only", "--output", path) == 0
+    path.write_bytes(path.read_bytes()[:-60] + b"\xff")
+    damaged = path.read_bytes()
+    for _ in range(2):
+        assert run(readable, "--metadata-only", "--output", path) == 2
+        assert path.read_bytes() == damaged
+
+
+def test_rows_of_a_table_survive_a_kill_while_they_are_copied(readable: Path, tmp_path: Path) -> None:
+    path, journal = tmp_path / "rows.jsonl", tmp_path / "rows.jsonl.journal"
+    assert run(readable, "--metadata-only", "--output", path) == 0
+    with Output(path, {"style": "short"}, "skip"):
+        pass
+    first, *rows = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(first + rows[0] + rows[1][:20])  # the kill fell here
+    (readable / "4.png").rename(readable / "5.png")  # 4's row is in the old table alone
+    assert run(readable, "--metadata-only", "--output", path) == 0
+    assert sorted(row["source"][-5:] for row in read_table(path)) == [f"{i}.png" for i in range(6)]
+
+
+def test_a_run_that_made_nothing_binds_nobody_to_its_settings(
+    model: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.csv"
+    words = (folder / "a.png", "--preset", model, "--output", path)
+    assert run(*words, "--regressor", tmp_path / "misspelt") == 2
+    capsys.readouterr()
+    assert run(*words) == 0, capsys.readouterr().err
+    assert len(list(read_table(path))) == 1
+
+
+@pytest.mark.parametrize("overwrite", ["skip", "replace"])
+def test_a_folder_is_no_table(
+    readable: Path, tmp_path: Path, overwrite: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.csv").mkdir()
+    assert run(readable, "--metadata-only", "--output", tmp_path / "rows.csv", "--overwrite", overwrite) == 2
+    assert "is a folder; name a file" in capsys.readouterr().err
+    assert not (tmp_path / "rows.csv.journal").exists()
 
 
 def test_sidecars(model: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -282,6 +329,8 @@ def test_two_pictures_never_share_a_sidecar(readable: Path, capsys: pytest.Captu
     assert run(readable, "--metadata-only", "--sidecar", "--overwrite", "replace") == 1
     assert (readable / "0.txt").read_text() == "another\n"  # 0.PNG sorts first
     assert "already holds the prompt of 0.PNG" in capsys.readouterr().err
+    assert run(readable, "--metadata-only", "--sidecar") == 1  # 0.txt is there, and still not that of 0.png
+    assert "already holds the prompt of 0.PNG" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -298,6 +347,7 @@ def test_two_pictures_never_share_a_sidecar(readable: Path, capsys: pytest.Captu
         (["x.png", "--preset", "coca-l14x"], "did you mean coca-l14?"),
         (["x.png", "--metadata-only"], "holds no prompt"),
         (["x.png", "--candidates", "0"], "from 1 to 64"),
+        (["x" * 300 + ".png", "--metadata-only"], "does not exist"),
         (["x.png", "--colour"], "unrecognized arguments: --colour; see img2prompt predict --help"),
         (["x.png", "--max-megapixels", "0.001", "--preset", "MODEL"], "x.png"),
     ],
@@ -325,6 +375,34 @@ def test_patterns_and_duplicates(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     (folder / "odd[1].png").touch()
     assert [t.source for t in find_targets(["odd[1].png"])] == ["odd[1].png"]
     assert find_targets(["-"])[0].name == "<stdin>"
+
+
+def as_owner_only(*words: object) -> subprocess.CompletedProcess[str]:
+    """Runs a command without what lets root pass over rights; skips where that is not possible."""
+    setpriv = shutil.which("setpriv")
+    without = [setpriv, "--bounding-set=-dac_override,-dac_read_search"] if setpriv and os.geteuid() == 0 else []
+    if os.geteuid() == 0 and (not without or subprocess.run([*without, "true"], check=False).returncode):
+        pytest.skip("root may read everything")
+    command = [*without, sys.executable, "-m", "img2prompt", *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_a_closed_folder_is_not_passed_over(readable: Path, tmp_path: Path) -> None:
+    closed = readable / "closed"
+    closed.mkdir()
+    save_with_prompt(closed / "a.png", "a hidden one")
+    closed.chmod(0)
+    try:
+        done = as_owner_only("predict", readable, "--metadata-only")
+        assert done.returncode == 1 and "5 read from metadata, 0 skipped, 1 failed" in done.stderr
+        assert f"{closed}: is a folder that may not be looked into" in done.stderr
+        for words in ([closed], [closed / "a.png"]):
+            done = as_owner_only("predict", *words, "--metadata-only")
+            assert "permission denied" in done.stderr and "Traceback" not in done.stderr
+        done = as_owner_only("submit", readable, "--output", tmp_path / "s.csv")
+        assert done.returncode == 2 and f"{closed}: is a folder that may not be looked into" in done.stderr
+    finally:
+        closed.chmod(0o755)
 
 
 def test_standard_input(readable: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ from img2prompt.pairs.atomic import write_atomically
 
 OVERWRITE = ("skip", "replace", "append")
 GROUP_ROWS, GROUP_S = 32, 2.0  # rows are forced to the disk in groups of this size or age
-_HEADER = "img2prompt journal"
+_HEADER, _KEPT = "img2prompt journal", "kept"
 
 
 class Output:
@@ -52,6 +52,8 @@ class Output:
             OutputError: another run writes this table, the folder cannot be written, or an existing table is not ours.
             ConfigError: the journal was begun with other settings.
         """
+        if self.path.is_dir():  # found now, not when the work is done
+            raise OutputError(f"{self.path}: is a folder; name a file")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._journal: IO[bytes] = self._journal_path.open("a+b")
@@ -102,24 +104,40 @@ class Output:
         if self.overwrite == "replace":
             self._journal.truncate(0)
         self._journal.seek(0)
-        content_end = _whole_lines(self._journal)
+        content_end, lines = _whole_lines(self._journal)
         self._journal.truncate(content_end)  # a line that was cut by the kill
-        if content_end == 0:
-            self._write({_HEADER: 1, "settings": self.settings})
-            if self.overwrite != "replace" and self.path.exists():
-                for row in read_table(self.path, self._layout):
-                    self._write(row)
-            self._sync()
-        self._check_settings()
+        begun, kept = self._head() if lines else ({}, 0)
+        if lines - 1 <= kept:  # nothing was made yet, or the kill fell while the table was copied: begin anew
+            self._copy_table()
+        else:
+            self._check_settings(begun)
         for _, row in self._read():
             (self.done.discard if "error" in row else self.done.add)(row["source"])
 
-    def _check_settings(self) -> None:
+    def _head(self) -> tuple[dict[str, Any], int]:
+        """The journal's first line: the settings, and how many rows of the table follow."""
         self._journal.seek(0)
         try:
-            begun = json.loads(self._journal.readline())["settings"]
-        except (ValueError, KeyError, TypeError) as error:
+            head = json.loads(self._journal.readline())
+            return dict(head["settings"]), int(head.get(_KEPT, 0))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise OutputError(f"{self._journal_path}: is no journal of ours; move it away") from error
+
+    def _copy_table(self) -> None:
+        """Begins the journal with the rows of the existing table.
+
+        They are read once before anything is written: a table that is damaged or not ours must leave no journal behind,
+        from which the next run would go on and put its own table in that one's place.
+        """
+        keeps = self.overwrite != "replace" and self.path.exists()
+        kept = sum(1 for _ in read_table(self.path, self._layout)) if keeps else 0
+        self._journal.truncate(0)
+        self._write({_HEADER: 1, "settings": self.settings, _KEPT: kept})
+        for row in read_table(self.path, self._layout) if keeps else ():
+            self._write(row)
+        self._sync()
+
+    def _check_settings(self, begun: dict[str, Any]) -> None:
         changed = [f"{k} {begun.get(k)!r}, now {v!r}" for k, v in self.settings.items() if begun.get(k) != v]
         if changed:
             raise ConfigError(
@@ -184,13 +202,14 @@ def lock(file: IO[bytes], path: Path) -> None:
         raise OutputError(f"{path}: another run is writing it; wait for it, or choose another name")
 
 
-def _whole_lines(file: IO[bytes]) -> int:
-    """Bytes up to the end of the last line that is complete."""
-    end = 0
+def _whole_lines(file: IO[bytes]) -> tuple[int, int]:
+    """Bytes up to the end of the last line that is complete, and the number of such lines."""
+    end = count = 0
     for line in file:
         if line.endswith(b"\n"):
             end += len(line)
-    return end
+            count += 1
+    return end, count
 
 
 class Sidecars:
@@ -202,8 +221,9 @@ class Sidecars:
         self._owners: dict[Path, Path] = {}
 
     def wants(self, picture: Path) -> bool:
-        """Whether the picture still needs its text file."""
-        return self.overwrite != "skip" or not beside(picture).exists()
+        """Whether the picture still needs its text file; one that another picture of this run has is not its own."""
+        owner = self._owners.setdefault(beside(picture), picture)
+        return owner != picture or self.overwrite != "skip" or not beside(picture).exists()
 
     def write(self, picture: Path, prompt: str) -> None:
         """Writes or appends the prompt; a file holds its old text or all of the new, whenever the machine stops.

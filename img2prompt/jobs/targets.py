@@ -38,7 +38,7 @@ def find_targets(words: Sequence[str]) -> list[Target]:
 
 def is_single(words: Sequence[str], targets: Sequence[Target]) -> bool:
     """Whether the user named one picture itself, rather than a folder that happens to hold one."""
-    return len(words) == 1 and len(targets) == 1 and not Path(words[0]).is_dir()
+    return len(words) == 1 and len(targets) == 1 and not os.path.isdir(words[0])  # noqa: PTH112
 
 
 def _expand(word: str) -> Iterator[Target]:
@@ -46,7 +46,7 @@ def _expand(word: str) -> Iterator[Target]:
 
     if word == "-" or is_url(word):
         yield _target(word, None)
-    elif Path(word).is_dir():
+    elif os.path.isdir(word):  # noqa: PTH112 - Path.is_dir raises where a name is too long or a folder closed to us
         yield from _required((_target(str(path), path) for path in _walk(word)), f"{word}: holds no pictures")
     elif glob.has_magic(word) and not os.path.lexists(word):
         # Path.glob takes no absolute pattern.
@@ -74,8 +74,11 @@ def _required(targets: Iterator[Target], problem: str) -> Iterator[Target]:
 
 
 def _walk(folder: str) -> Iterator[Path]:
-    for root, folders, files in os.walk(folder):
+    """The pictures of a folder; a folder that may not be looked into stands for its pictures, and fails when opened."""
+    closed: list[OSError] = []
+    for root, folders, files in os.walk(folder, onerror=closed.append):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
                 yield Path(root) / name
+    yield from (Path(error.filename) for error in closed)
