@@ -45,7 +45,8 @@ def tar_rows(paths: Sequence[Path], columns: Mapping[str, str], skips: Skips) ->
             if unchecked and any(_ending(name) in _IMAGE_KINDS for name in members):
                 _check(columns, fields, path)
                 unchecked = False
-            yield _pair(fields, columns, path, key)
+            image = columns.get("image") or _picture(fields, f"{path}/{key}", skips)
+            yield _pair(fields, image, columns, path, key)
 
 
 _IMAGE_KINDS = frozenset(suffix.removeprefix(".") for suffix in IMAGE_SUFFIXES)
@@ -65,12 +66,13 @@ def _samples(path: Path, skips: Skips) -> Iterator[tuple[str, dict[str, bytes]]]
                 folder, _, base = name.rpartition("/")
                 stem, _, ending = base.partition(".")
                 key = f"{folder}/{stem}" if folder else stem
-                if key != current and members:
+                ending = ending.lower()
+                if members and (key != current or ending in members):  # a second a.jpg begins a second sample
                     yield current, members
                     members = {}
                 current = key
                 if _ending(ending) in _READ_KINDS and _fits(member, ending, f"{path}/{name}", skips):
-                    members[ending.lower()] = tar.extractfile(member).read()  # type: ignore[union-attr]
+                    members[ending] = tar.extractfile(member).read()  # type: ignore[union-attr]
             if not getattr(tar, "ended", False):
                 raise tarfile.ReadError("its end mark is missing")
             if members:
@@ -143,8 +145,16 @@ def _json_values(data: bytes, name: str, skips: Skips) -> dict[str, Any]:
     return values or {}
 
 
-def _pair(fields: Mapping[str, Any], columns: Mapping[str, str], path: Path, key: str) -> Row:
-    image = columns.get("image") or next((name for name, value in fields.items() if isinstance(value, bytes)), "")
+def _picture(fields: Mapping[str, Any], place: str, skips: Skips) -> str:
+    """The ending of the sample's picture, "" without one: a.jpg comes before a.mask.png; what is left is counted."""
+    held = sorted((name for name, value in fields.items() if isinstance(value, bytes)), key=lambda name: "." in name)
+    for other in held[1:]:
+        reason = f"its sample has the picture {place}.{held[0]} already: a name counts up to its first dot"
+        skips.add("MorePictures", f"{place}.{other}", reason)
+    return next(iter(held), "")
+
+
+def _pair(fields: Mapping[str, Any], image: str, columns: Mapping[str, str], path: Path, key: str) -> Row:
     likely = [columns["prompt"]] if "prompt" in columns else [*TEXT_KINDS, *COLUMN_NAMES["prompt"]]
     prompt = next((name for name in likely if name in fields), "")
     data = fields.get(image)
