@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 
 from img2prompt.errors import DataError
@@ -12,6 +13,7 @@ from img2prompt.pairs.formats.texts import open_text
 from img2prompt.pairs.skips import Skips
 
 _HEAD_CHARS = 1 << 16
+_TRIED = 1000  # pictures that are looked for until one is found
 
 
 def is_coco(path: Path) -> bool:
@@ -44,29 +46,48 @@ def coco_rows(path: Path, columns: Mapping[str, str], skips: Skips) -> Iterator[
 
 def _captions(path: Path, skips: Skips) -> Iterator[Row]:
     names: dict[object, str] = {}
+    doubtful: set[object] = set()  # ids of several pictures, as when files were joined that count from 1 each
     captions = False
     for key, item in json_items(path):
-        if key == "images" and isinstance(item, dict) and isinstance(item.get("file_name"), str):
-            names[item.get("id")] = item["file_name"] or item.get("coco_url", "")
+        if key == "images" and isinstance(item, dict) and (called := _name(item)):
+            number = _hashable(item.get("id"))
+            if names.setdefault(number, called) != called:
+                doubtful.add(number)
         captions = captions or (key == "annotations" and isinstance(item, dict) and "caption" in item)
     if not captions:
         raise DataError(f"{path}: its annotations have no captions; give COCO's captions_train2017.json or the like")
-    folder = _folder(path, next(iter(names.values()), ""))
+    folder = _folder(path, names.values())
     for key, item in json_items(path):
         if key != "annotations" or not isinstance(item, dict):
             continue
-        name = names.get(item.get("image_id"))
+        number = _hashable(item.get("image_id"))
+        name = names.get(number)
         row: Row = {"prompt": item.get("caption"), "id": str(item.get("id", "")) or None, "image": None}
-        if name is None:
-            skips.add("NoImage", f"{path}, annotation {row['id']}", f"there is no image {item.get('image_id')!r}")
+        if name is None or number in doubtful:
+            reason = "there is no image" if name is None else "several pictures are called image"
+            skips.add("NoImage", f"{path}, annotation {row['id']}", f"{reason} {item.get('image_id')!r}")
             continue
         row["image"] = name if is_url(name) else str(folder / name)
         yield row
 
 
-def _folder(path: Path, name: str) -> Path:
-    """Where the pictures are, tried with the first of them: COCO keeps `train2017/` beside `annotations/`."""
+def _name(image: Mapping[str, object]) -> str:
+    """What an image is called, else its address; "" where it has neither."""
+    likely = (image.get("file_name"), image.get("coco_url"))
+    return next((name for name in likely if isinstance(name, str) and name.strip()), "")
+
+
+def _hashable(number: object) -> object:
+    """An id as a key: JSON may hold lists and objects in its place."""
+    return number if isinstance(number, str | int | float) else repr(number)
+
+
+def _folder(path: Path, names: Iterable[str]) -> Path:
+    """Where the pictures are, tried with the first of them, some of which may be missing: COCO keeps `train2017/`
+    beside `annotations/`."""
     split = path.stem.rpartition("_")[2]
     roots = (path.parent, path.parent.parent)
     likely = [root / below for root in roots for below in (split, f"images/{split}", "images", "")]
-    return next((folder for folder in likely if name and (folder / name).is_file()), path.parent.parent / split)
+    first = islice((name for name in names if not is_url(name)), _TRIED)
+    found = (folder for name in first for folder in likely if (folder / name).is_file())
+    return next(found, path.parent.parent / split)
