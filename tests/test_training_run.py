@@ -145,15 +145,38 @@ def test_every_recipe_runs(recipe: str, data: Path, tmp_path: Path) -> None:
         (["captioner", "--config", "RECIPE", "--data.batch_size=4000"], "batch_size 4000"),
         (["captioner", "--config", "RECIPE", "--model.model.freeze=[nose]"], "cannot freeze 'nose'"),
         (["captioner", "--config", "RECIPE", "--logger=mlflow"], "pip install"),
+        (["captioner", "--config", "RECIPE", "--data.batch_size=0"], "data.batch_size: must be 1 or more"),
+        (
+            ["captioner", "--config", "RECIPE", "--data.phases=[{until: 1, weights: {short: 0}}]"],
+            "data.phases: weights",
+        ),
+        (["captioner", "--config", "RECIPE", "--data.phases=[{until: 1, weights: {}}]"], "data.phases: weights"),
+        (["captioner", "--config", "RECIPE", "--data.source.limit=-3"], "data.source: held_out"),
+        (["captioner", "--config", "RECIPE", "--data.decoding.workers=-1"], "data.decoding.workers"),
+        (["captioner", "--config", "RECIPE", "--model.optimiser.lr=-1"], "model.optimiser.lr: must not"),
+        (["captioner", "--config", "RECIPE", "--model.optimiser.betas=[2, 0.9]"], "model.optimiser.betas"),
+        (["captioner", "--config", "RECIPE", "--model.loss.label_smoothing=7"], "label_smoothing: lies"),
+        (["captioner", "--config", "RECIPE", "--trainer.max_steps=-5"], "trainer: `max_steps`"),
+        (["captioner", "--config", "RECIPE", "--trainer.accelerator=abacus"], "abacus"),
+        (["captioner", "--config", "RECIPE", "--trainer.strategy=luck"], "luck"),
+        (
+            ["captioner", "--config", "RECIPE", "--trainer.accumulate_grad_batches=0"],
+            "trainer.accumulate_grad_batches: must",
+        ),
+        (["captioner", "--config", "RECIPE", "--trainer.val_check_interval=0"], "trainer.val_check_interval: must"),
+        (["captioner", "--config", "RECIPE", "--threads=-1"], "threads: must"),
+        (["captioner", "--config", "RECIPE", "--output=FILE/run"], "Not a directory"),
     ],
 )
 def test_a_users_mistake_is_one_line(
     arguments: list[str], said: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe = write_recipe(tmp_path, data)
-    assert main(["train", *(recipe if word == "RECIPE" else word for word in arguments)]) == 2
+    (tmp_path / "file").write_text("precious")
+    words = (word.replace("FILE", str(tmp_path / "file")) for word in arguments)
+    assert main(["train", *(recipe if word == "RECIPE" else word for word in words)]) == 2
     captured = capsys.readouterr()
-    assert said in captured.err and "Traceback" not in captured.err and not captured.out
+    assert said in captured.err and len(captured.err.splitlines()) == 1 and not captured.out
 
 
 def test_the_judge_sees_a_collapse() -> None:

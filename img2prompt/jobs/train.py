@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from img2prompt.errors import ConfigError
+from img2prompt.errors import ConfigError, OutputError
 from img2prompt.jobs.doctor import installation
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _fit(cli: TrainingCLI) -> int:
         (root / "versions.json").write_text(json.dumps(installation(), indent=1) + "\n", encoding="utf-8")
 
     cli.trainer.callbacks.append(Settings(settings))
-    with _not_for_nothing(root, cli.trainer):
+    with _told(root), _not_for_nothing(root, cli.trainer):
         cli.trainer.fit(cli.model, datamodule=cli.datamodule, ckpt_path=resume, weights_only=True)
     if cli.trainer.is_global_zero:
         print(root / "last")
@@ -183,3 +183,15 @@ def _not_for_nothing(root: Path, trainer: Any) -> Iterator[None]:
                 with contextlib.suppress(OSError):  # somebody else has put something there
                     parent.rmdir()
         raise
+
+
+@contextlib.contextmanager
+def _told(root: Path) -> Iterator[None]:
+    """What the system says of the run's folder, in one line; the loggers make and write their files themselves."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{error.filename or root}: {error.strerror or error}; what was saved stays: run it again with --resume, or"
+            " choose another --output"
+        ) from error

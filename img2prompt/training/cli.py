@@ -13,8 +13,9 @@ import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from img2prompt.errors import ConfigError
+from img2prompt.errors import ConfigError, first_lines
 from img2prompt.extras import need
 from img2prompt.training.callbacks import Ema, Keep, Tell
 from img2prompt.training.module import Training
@@ -102,12 +103,21 @@ class TrainingCLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """The trainer, writing into the run folder."""
         root, extra = Path(self.config["output"]), self.config["logger"]
+        given = self.config_init["trainer"]
+        for key in ("accumulate_grad_batches", "log_every_n_steps", "val_check_interval"):
+            if given[key] == 0:  # which Lightning takes, to divide by it after the first step
+                raise ConfigError(f"trainer.{key}: must be more than 0")
+        if self.config["threads"] < 0:
+            raise ConfigError("threads: must not be negative")
         if self.config["threads"]:
             torch.set_num_threads(self.config["threads"])
-        asked = self.config_init["trainer"]["strategy"]
+        asked = given["strategy"]
         if isinstance(asked, str) and asked in self.strategies:
             kwargs["strategy"] = self.strategies[asked]()
-        trainer = super().instantiate_trainer(default_root_dir=str(root), logger=loggers(root, extra), **kwargs)
+        try:
+            trainer = super().instantiate_trainer(default_root_dir=str(root), logger=loggers(root, extra), **kwargs)
+        except (MisconfigurationException, ValueError) as error:  # what the keys' types do not tell: names, devices
+            raise ConfigError(f"trainer: {first_lines(error)}; change the keys --trainer.* of that name") from error
         trainer.callbacks.append(Tell())
         return trainer
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -45,6 +46,10 @@ class Source:
     limit: int | None = None
     repeat: dict[str, int] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        if self.held_out < 0 or (self.limit is not None and self.limit < 1):
+            raise ConfigError("data.source: held_out must not be negative, and limit is 1 or more")
+
 
 @dataclass(frozen=True)
 class Decoding:
@@ -60,6 +65,10 @@ class Decoding:
     cache: bool = True
     cache_folder: Path | None = None
     workers: int = 2
+
+    def __post_init__(self) -> None:
+        if self.workers < 0:
+            raise ConfigError("data.decoding.workers: must not be negative")
 
 
 class CaptionPairs(LightningDataModule):
@@ -84,12 +93,17 @@ class CaptionPairs(LightningDataModule):
         seed: int = 42,
     ) -> None:
         super().__init__()
+        if batch_size < 1:
+            raise ConfigError("data.batch_size: must be 1 or more")
         self.source, self.batch_size, self.decoding, self.seed = source, batch_size, decoding, seed
         self.manners = manners or {"short": Manner("prompt")}
         self.phases = phases or [Phase(1.0, dict.fromkeys(self.manners, 1.0))]
         unknown = {name for phase in self.phases for name in phase.weights} - set(self.manners)
         if unknown:
             raise DataError(f"data.phases: no manner {', '.join(sorted(unknown))} among {', '.join(self.manners)}")
+        for shares in (phase.weights.values() for phase in self.phases):
+            if not all(map(math.isfinite, shares)) or min(shares, default=0) < 0 or not sum(shares):
+                raise ConfigError("data.phases: weights must not be negative, and one of each phase is above 0")
         self.next_batch = 0  # the first batch that has not been trained on
         self.skipped = 0  # pictures that could not be read
         self._sets: dict[str, PairSet] = {}

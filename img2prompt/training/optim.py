@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from img2prompt.errors import TrainingError
+from img2prompt.errors import ConfigError, TrainingError
 from img2prompt.training.muon import MuonAdamW
 
 
@@ -45,6 +45,13 @@ class Optimiser:
     layer_decay: float = 1.0
     head_lr_factor: float = 1.0
     muon_lr: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "eps", "weight_decay", "warmup_steps", "head_lr_factor", "muon_lr"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"model.optimiser.{name}: must not be negative")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError("model.optimiser.betas: each is 0 or more and below 1")
 
 
 @dataclass(frozen=True, slots=True)

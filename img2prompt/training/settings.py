@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from img2prompt.errors import ConfigError
 from img2prompt.models.tower_base import TowerSpec
 
 
@@ -51,6 +52,10 @@ class Loss:
     contrastive: float = 0.0
     label_smoothing: float = 0.0
     caption_from: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.label_smoothing <= 1:
+            raise ConfigError("model.loss.label_smoothing: lies between 0 and 1")
 
 
 @dataclass(frozen=True)
