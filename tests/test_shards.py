@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from noise_rows import COLUMNS, Noise, TooFew, plan
 
 from img2prompt.errors import DataError, OutputError
+from img2prompt.pairs.atomic import write_atomically
 from img2prompt.pairs.manifest import read_manifest
 from img2prompt.pairs.shards import ShardPlan, read_shards, write_shards
 
@@ -197,8 +198,16 @@ def test_a_folder_with_other_files_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_in_the_place_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="file: File exists"):
+    with pytest.raises(OutputError, match="file: File exists; choose a folder"):
         write_shards(tmp_path / "file", plan(), Noise())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes with names")
+def test_a_device_or_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="device or pipe"):
+        write_atomically(tmp_path / "pipe", b"x")
+    assert (tmp_path / "pipe").is_fifo() and len(list(tmp_path.iterdir())) == 1
 
 
 FULL = """

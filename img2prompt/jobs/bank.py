@@ -112,7 +112,6 @@ def _made(options: argparse.Namespace, rows: PairRows, encoder: FeatureEncoder, 
     }
     root: Path = options.out
     try:
-        root.mkdir(parents=True, exist_ok=True)
         with sole_writer(root):
             claim(root, config)
             for rest in root.glob(".bank-*"):  # a killed run's, half written

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import tempfile
@@ -27,8 +28,10 @@ def fresh_file(path: Path) -> Iterator[Path]:
     """An empty file beside `path`, to be written and closed inside the context; at its end it takes the name of `path`.
 
     Raises:
-        OSError: as the system says; no half file is left.
+        OSError: as the system says; no half file is left. Likewise where something else than a file has that name.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a folder is refused by the system itself
+        raise OSError(errno.EINVAL, "is a device or pipe, which a file would replace", str(path))
     descriptor, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=path.parent)
     os.close(descriptor)
     fresh = Path(name)
@@ -51,12 +54,18 @@ def fresh_file(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def sole_writer(root: Path) -> Iterator[None]:
-    """Keeps every other writer out of a folder; the system lets go of the lock when this process ends, however it ends.
+    """Makes a folder and keeps every other writer out; the system lets go of the lock when this process ends, however
+    it ends.
 
     Raises:
-        OutputError: another process is writing there.
+        OutputError: the folder cannot be made or written, or another process is writing there.
     """
-    with (root / ".lock").open("a+b") as file:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        lock = (root / ".lock").open("a+b")
+    except OSError as error:
+        raise OutputError(f"{root}: {error.strerror or error}; choose a folder that can be written") from error
+    with lock as file:
         try:
             if sys.platform == "win32":
                 import msvcrt

@@ -84,7 +84,6 @@ class GeneratedSet:
         """
         outcome = Outcome(stood=self.plan.rows)
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
             with sole_writer(self.root):
                 claim(self.root, self.plan.to_dict())
                 for _ in track(self._made()):

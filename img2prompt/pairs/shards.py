@@ -96,7 +96,6 @@ def write_shards(folder: str | os.PathLike[str], plan: ShardPlan, make_rows: Mak
     """
     root = Path(folder)
     try:
-        root.mkdir(parents=True, exist_ok=True)
         with sole_writer(root):
             claim(root, plan.to_dict())
             missing = _missing(root, plan)

@@ -53,7 +53,6 @@ def written(
     """
     config = {**asdict(plan), "rows": len(material.rows), "fingerprint": material.fingerprint()}
     try:
-        root.mkdir(parents=True, exist_ok=True)
         with sole_writer(root):
             claim(root, config)
             return _Removal(root, material, plan, device, threads, cluster).run(config)

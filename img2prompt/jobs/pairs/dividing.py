@@ -116,7 +116,6 @@ def written(root: Path, material: Material, plan: Plan, device: str) -> dict[str
     """
     config = {**plan.to_dict(), "rows": len(material.rows), "fingerprint": material.fingerprint()}
     try:
-        root.mkdir(parents=True, exist_ok=True)
         with sole_writer(root):
             claim(root, config)
             if (root / REPORT).exists():

@@ -63,7 +63,12 @@ def stats(options: argparse.Namespace) -> int:
         **skips.to_dict(),
         "seed": options.seed,
     }
-    if options.html is not None:
+    if hasattr(sys.stdout, "reconfigure"):  # a terminal that cannot show a character gets its escape
+        sys.stdout.reconfigure(errors="backslashreplace")
+    print(json.dumps(facts, ensure_ascii=False) if options.json else "\n".join(table(facts)))
+    for line in skips.lines():
+        print(f"left out: {line}", file=sys.stderr)
+    if options.html is not None:  # last, so that a page that cannot be written costs nothing else
         from img2prompt.jobs.pairs.stats_page import stats_page
         from img2prompt.pairs.atomic import write_atomically
 
@@ -71,12 +76,6 @@ def stats(options: argparse.Namespace) -> int:
             write_atomically(options.html, stats_page(facts, profile.examples).encode())
         except OSError as error:
             raise OutputError(f"{options.html}: {error.strerror or error}; choose another name") from error
-    if hasattr(sys.stdout, "reconfigure"):  # a terminal that cannot show a character gets its escape
-        sys.stdout.reconfigure(errors="backslashreplace")
-    print(json.dumps(facts, ensure_ascii=False) if options.json else "\n".join(table(facts)))
-    for line in skips.lines():
-        print(f"left out: {line}", file=sys.stderr)
-    if options.html is not None:
         print(f"page: {options.html}", file=sys.stderr)
     return 0
 

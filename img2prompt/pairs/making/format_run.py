@@ -121,7 +121,6 @@ def format_pairs(out: Path, plan: FormatPlan, run: Run | None = None) -> FormatR
     _keep_apart(out, plan.sources)
     inputs = inputs_of(plan.sources)
     try:
-        out.mkdir(parents=True, exist_ok=True)
         with sole_writer(out):
             config = plan.to_dict(inputs)
             claim(out, config)
