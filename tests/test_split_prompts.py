@@ -101,6 +101,16 @@ def test_what_cannot_be_used_is_counted(tmp_path: Path) -> None:
     assert dict(skips.counts) == {"NoPrompt": 1, "BadRow": 1, "NotText": 1}
 
 
+def test_lists_of_prompts_are_several_rows_and_other_values_none(tmp_path: Path) -> None:
+    cells = [["a", "b"], "c", {"en": "d"}, 5, True, ["e", 6]]
+    (tmp_path / "a.jsonl").write_text("\n".join(json.dumps({"image": "x", "prompt": cell}) for cell in cells))
+    rows, skips = read(tmp_path / "a.jsonl")
+    assert [(row.prompt, row.number) for row in rows] == [("a", 0), ("b", 0), ("c", 1), ("e", 5)]
+    assert dict(skips.counts) == {"NoPrompt": 4}
+    pq.write_table(pa.table({"prompt": [["a", "b"], ["c"]]}), tmp_path / "a.parquet")
+    assert [row.prompt for row in read(tmp_path / "a.parquet")[0]] == ["a", "b", "c"]
+
+
 def test_old_encodings(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes("prompt\ncafé au lait\n".encode("cp1252") + "Käfer\n".encode())
     assert [row.prompt for row in read(tmp_path / "a.csv")[0]] == ["café au lait", "Käfer"]
@@ -114,7 +124,7 @@ def test_old_encodings(tmp_path: Path) -> None:
         ("a.txt", b"\n\n", "no rows"),
         ("a.jsonl.gz", gzip.compress(b'{"prompt": "a"}\n' * 9999, mtime=0)[:60], "the packed file is cut"),
         ("a.jsonl.gz", b"no gzip", "gzip"),
-        ("a.parquet", b"PAR1 cut in the middle", "get or make it again"),
+        ("a.parquet", b"PAR1 cut in the middle", "cut or no parquet file"),
         ("a.docx", b"PK", "a.docx"),
     ],
 )
@@ -124,6 +134,13 @@ def test_files_that_cannot_be_read(tmp_path: Path, name: str, data: bytes, said:
         read(tmp_path / name)
     assert str(tmp_path / name) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_times_beyond_the_years_of_python_are_one_line(tmp_path: Path) -> None:
+    times = pa.array([10**12], pa.timestamp("s"))
+    pq.write_table(pa.table({"prompt": ["a"], "taken": times}), tmp_path / "a.parquet")
+    with pytest.raises(DataError, match=r"a\.parquet: .*out of range"):
+        read(tmp_path / "a.parquet")
 
 
 def test_missing_and_unfinished_sources(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from img2prompt.errors import DataError
-from img2prompt.pairs.formats.columns import COLUMN_NAMES, peek
+from img2prompt.pairs.formats.columnar import holds_texts, schema_of
+from img2prompt.pairs.formats.columns import COLUMN_NAMES, peek, texts_of
 from img2prompt.pairs.formats.hub_sets import hub_name
 from img2prompt.pairs.formats.tables import READERS, TABLES_OF_FOLDERS, TableReader
 from img2prompt.pairs.formats.texts import is_text, read_lines
@@ -90,15 +91,16 @@ def read_prompts(
         names = _names(found, columns or {}, extra, place, ours=ours)
         for number, row in enumerate(rows):
             cells = {name: _text(row.get(theirs)) for name, theirs in names.items()}
-            prompt = cells["prompt"]
-            if prompt is None or not is_text(prompt):
-                kind = "NoPrompt" if prompt is None else "NotText"
-                skips.add(kind, f"{place}, row {number}", "has no prompt" if prompt is None else "is in no encoding")
-                continue
             more = {name: cells[name] for name in extra}
-            yield PromptRow(
-                prompt, place, number, cells.get("id"), cells.get("image"), cells.get("source") or place, more
-            )
+            for cell in texts_of(row.get(names["prompt"])):
+                prompt = _text(cell) if isinstance(cell, str) else None  # as for pairs: a number is no prompt
+                if prompt is None or not is_text(prompt):
+                    kind, reason = ("NoPrompt", "has no prompt") if prompt is None else ("NotText", "is in no encoding")
+                    skips.add(kind, f"{place}, row {number}", reason)
+                    continue
+                yield PromptRow(
+                    prompt, place, number, cells.get("id"), cells.get("image"), cells.get("source") or place, more
+                )
     except (EOFError, zlib.error):
         raise DataError(f"{place}: the packed file is cut or damaged; get it again") from None
     except OSError as error:
@@ -197,20 +199,20 @@ def _read_parquet(path: Path, skips: Skips) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    texts = [column.name for column in schema_of(path) if _is_cell(column.type)]
     try:
         with pq.ParquetFile(path) as file:
-            texts = [column.name for column in file.schema_arrow if _is_cell(column.type)]
             for batch in file.iter_batches(_BATCH_ROWS, columns=texts):
                 yield from batch.to_pylist()
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OverflowError, ValueError) as error:  # a year beyond 9999 is an OverflowError
         raise DataError(f"{path}: {' '.join(str(error).split())}; get or make it again") from error
 
 
 def _is_cell(kind: Any) -> bool:
-    """Whether an Arrow type is text or a number, not a picture."""
+    """Whether an Arrow type is text, a list of texts or a number, not a picture."""
     import pyarrow.types as types
 
-    return not (types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind))
+    return holds_texts(kind) or not (types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind))
 
 
 READERS_OF_TEXT: dict[str, TableReader] = {**READERS, ".txt": _read_txt, ".parquet": _read_parquet}

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from img2prompt.errors import DataError
-from img2prompt.pairs.formats.columns import COLUMN_NAMES, Row, is_plain, is_url, match_columns, renamed
+from img2prompt.pairs.formats.columns import COLUMN_NAMES, Row, is_plain, is_url, match_columns, refuse_twins, renamed
 from img2prompt.pairs.skips import Skips
 
 BATCH_ROWS = 64  # rows that are in memory together: pictures of a megabyte stay below 100 MB
@@ -68,11 +68,13 @@ def schema_of(path: Path) -> pa.Schema:
     """The columns of a parquet file, from its footer.
 
     Raises:
-        DataError: it is cut or no parquet file.
+        DataError: it is cut or no parquet file, or two columns have one name.
         OSError: as the system says.
     """
     try:
-        return pq.read_schema(path)
+        schema = pq.read_schema(path)
+        refuse_twins(schema.names, path)
+        return schema
     except (pa.ArrowException, pa.ArrowInvalid) as error:
         raise DataError(
             f"{path}: cut or no parquet file ({one_line(error)}); get it again, or delete it to go on without its rows"
@@ -100,9 +102,16 @@ def _cells(path: Path, schema: pa.Schema) -> Iterator[dict[str, Any]]:
 
 
 def _is_wanted(kind: pa.DataType) -> bool:
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    # Times are no plain values, and reading those outside of Python's years would end the run.
+    plain = not (pa.types.is_nested(kind) or pa.types.is_temporal(kind))
+    return plain or holds_picture(kind) or holds_texts(kind)
+
+
+def holds_texts(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds lists of texts: several prompts a picture."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
         return bool(pa.types.is_string(kind.value_type) or pa.types.is_large_string(kind.value_type))
-    return holds_picture(kind) or not pa.types.is_nested(kind)
+    return False
 
 
 def _picture(cell: object, path: Path) -> object:

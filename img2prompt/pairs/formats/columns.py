@@ -49,6 +49,17 @@ def match_columns(found: list[str], given: Mapping[str, str], source: object) ->
     return names
 
 
+def refuse_twins(found: list[str], source: object) -> None:
+    """Two columns of one name cannot both be read: which one is meant must not be guessed.
+
+    Raises:
+        DataError: there are such.
+    """
+    twin = next((name for name in found if found.count(name) > 1), None)
+    if twin is not None:
+        raise DataError(f"{source}: two columns are called {twin!r}; rename one of them")
+
+
 def peek(rows: Iterator[Row], count: int = PEEKED_ROWS) -> tuple[list[str], Iterator[Row]]:
     """The columns of the first rows, in their order, and all rows."""
     first = list(islice(rows, count))
