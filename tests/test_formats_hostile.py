@@ -15,6 +15,8 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import datasets
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from format_samples import BUILDERS, PROMPTS, jpg, save, write_table, write_tar
@@ -152,6 +154,22 @@ def test_tabs_without_quoting(tmp_path: Path) -> None:
     assert prompts_of(tmp_path / "p.tsv") == ['"GIGGLE" painted on a wall', 'say "hi"', "last"]
 
 
+def test_a_prompt_with_bare_commas_is_counted_not_cut(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("image,prompt\na.png,a dog, oil, by someone\nb.png,one,,\n")
+    rows, skips = stream(tmp_path / "p.csv")
+    assert [row["prompt"] for row in rows] == ["one"], "empty cells behind the last are what spreadsheets leave"
+    assert dict(skips.counts) == {"BadRow": 1}
+    assert "4 cells under 2 names" in skips.examples["BadRow"][0].error
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "p.csv").write_text("image,prompt,,prompt,\na.png,one,,two,\n")
+    pq.write_table(pa.Table.from_arrays([pa.array(["a"])] * 3, ["image", "prompt", "prompt"]), tmp_path / "p.parquet")
+    for name in ("p.csv", "p.parquet"):
+        with pytest.raises(DataError, match=f"{name}: two columns are called 'prompt'"):
+            stream(tmp_path / name)
+
+
 def test_a_quote_that_never_closes_stops(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text('image,prompt\na.png,one\nb.png,"two\n' + "c.png,three\n" * 1000)
     with pytest.raises(DataError, match=r"after line 2: .* a quote is never closed; repair this line"):
@@ -162,6 +180,14 @@ def test_json_keys_may_be_missing_in_the_first_rows(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text('{"image": "a.png"}\n{"image": "b.png", "caption": "x"}\n')
     rows, skips = stream(tmp_path / "p.jsonl")
     assert ([row["prompt"] for row in rows], dict(skips.counts)) == (["x"], {"NoPrompt": 1})
+
+
+def test_pictures_of_json_may_be_anything(tmp_path: Path) -> None:
+    odd = [{"path": 5}, {"bytes": "AAAA"}, {"bytes": [1], "path": "a.png"}, {"path": ["a.png"]}, float("nan"), True, []]
+    cells = [*odd, {"path": "a.png"}]
+    (tmp_path / "p.jsonl").write_text("\n".join(json.dumps({"image": cell, "prompt": "x"}) for cell in cells))
+    rows, skips = stream(tmp_path / "p.jsonl")
+    assert ([row["image"]["path"] for row in rows], dict(skips.counts)) == (["a.png"], {"NoImage": len(odd)})
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -222,6 +248,34 @@ def test_coco_that_is_none_or_cut(tmp_path: Path) -> None:
     assert (len(rows), dict(skips.counts)) == (2, {"NoImage": 1})
 
 
+def test_ids_of_coco_may_be_anything(tmp_path: Path) -> None:
+    images = [{"id": 1, "file_name": "a.png"}, {"id": [2], "file_name": "b.png"}, {"id": 3, "file_name": ""}]
+    numbers = (1, [2], 3, {}, None)
+    annotations = [{"id": n, "image_id": number, "caption": f"x {n}"} for n, number in enumerate(numbers)]
+    path = tmp_path / "captions_x.json"
+    path.write_text(json.dumps({"images": [*images, 5, {"file_name": 5}], "annotations": annotations}))
+    rows, skips = stream(path)
+    assert ([row["prompt"] for row in rows], dict(skips.counts)) == (["x 0", "x 1"], {"NoImage": 3})
+
+
+def test_pictures_of_coco_with_one_id_are_not_taken_for_each_other(tmp_path: Path) -> None:
+    images = [{"id": n % 2, "file_name": f"{n}.png"} for n in range(3)]  # the last is the first of another file
+    annotations = [{"id": n, "image_id": n % 2, "caption": f"x {n}"} for n in range(3)]
+    (tmp_path / "captions_x.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+    rows, skips = stream(tmp_path)
+    assert ([row["prompt"] for row in rows], dict(skips.counts)) == (["x 1"], {"NoImage": 2})
+
+
+def test_the_first_picture_of_coco_may_be_missing(tmp_path: Path) -> None:
+    path = tmp_path / "annotations" / "captions_val2017.json"
+    save(tmp_path / "images", ["b.png"])
+    images = [{"id": n, "file_name": f"{name}.png"} for n, name in enumerate("ab")]
+    annotations = [{"id": n, "image_id": n, "caption": "x"} for n in range(2)]
+    path.parent.mkdir()
+    path.write_text(json.dumps({"images": images, "annotations": annotations}))
+    assert [Path(row["image"]["path"]).exists() for row in stream(tmp_path)[0]] == [False, True]
+
+
 # --- folders
 
 
@@ -265,6 +319,33 @@ def test_file_names_in_another_encoding_are_counted(tmp_path: Path) -> None:
         (tmp_path / f"a.{ending}").rename(tmp_path / os.fsdecode(b"\xe9." + ending.encode()))
     with pytest.raises(DataError, match=r"1 NotText: .*name of its picture is in an unknown encoding"):
         stream(tmp_path)
+
+
+def test_files_that_file_managers_leave_are_passed_over(tmp_path: Path) -> None:
+    for name in ("a.parquet", "below/data/a.parquet"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        write_table(tmp_path / name, {"image": [jpg(0)], "text": ["x"]})
+        (tmp_path / name).with_name("._a.parquet").write_bytes(b"left by a Mac")
+    (tmp_path / "tars").mkdir()
+    write_tar(tmp_path / "tars" / "a.tar", {"a.jpg": jpg(0), "a.txt": b"x"})
+    (tmp_path / "tars" / "._a.tar").write_bytes(b"left by a Mac")
+    for source in (tmp_path, tmp_path / "below", tmp_path / "tars"):
+        rows, skips = stream(source)
+        assert (len(rows), skips.total) == (1, 0), source
+
+
+def test_a_link_that_leads_in_a_circle_costs_only_itself(tmp_path: Path) -> None:
+    save(tmp_path / "in", ["a.png"])
+    (tmp_path / "in" / "a.txt").write_text("fine")
+    (tmp_path / "in" / "b.png").symlink_to("b.png")
+    assert main(["pairs", "format", str(tmp_path / "in"), str(tmp_path / "out"), "--workers", "1"]) == 0
+    assert [row["prompt"] for row in stream(tmp_path / "out")[0]] == ["fine"]
+
+
+def test_what_datasets_saves_is_named(tmp_path: Path) -> None:
+    datasets.Dataset.from_dict({"text": ["x"]}).save_to_disk(tmp_path / "saved")
+    with pytest.raises(DataError, match="to_parquet"):
+        stream(tmp_path / "saved")
 
 
 # --- archives
@@ -323,6 +404,31 @@ def test_a_tar_that_is_cut_gives_its_whole_samples(tmp_path: Path, mode: str) ->
     assert prompts_of(tmp_path)[-1] == "after"
 
 
+def test_a_tar_with_several_pictures_a_sample(tmp_path: Path) -> None:
+    members = {
+        "a.mask.png": jpg(1),
+        "a.jpg": jpg(0),
+        "a.txt": b"x",
+        "b.1.png": jpg(2),
+        "b.2.png": jpg(3),
+        "b.txt": b"y",
+    }
+    rows, skips = stream(write_tar(tmp_path / "t.tar", members))
+    assert [row["image"]["bytes"] for row in rows] == [jpg(0), jpg(2)]
+    assert [row.source.rpartition("/")[2] for row in skips.examples["MorePictures"]] == ["a.mask.png", "b.2.png"]
+
+
+def test_samples_of_one_name_that_follow_each_other_stay_two(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "t.tar", "w") as tar:
+        for n in range(2):
+            for name, data in (("a.jpg", jpg(n)), ("a.txt", b"x %d" % n)):
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+    rows, _ = stream(tmp_path / "t.tar")
+    assert [(row["image"]["bytes"], row["prompt"]) for row in rows] == [(jpg(0), "x 0"), (jpg(1), "x 1")]
+
+
 def test_a_member_beyond_the_limits_is_not_read(tmp_path: Path) -> None:
     members = {"a.jpg": jpg(0), "a.txt": b"x" * (1 << 21), "b.jpg": jpg(1), "b.txt": b"fine"}
     rows, skips = stream(write_tar(tmp_path / "t.tar", members))
@@ -357,6 +463,18 @@ def test_parquet_that_is_cut_or_damaged(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"b\.parquet: damaged|none of the|b\.parquet: .*") as caught:
         stream(tmp_path / "b.parquet")
     assert "\n" not in str(caught.value)
+
+
+def test_parquet_with_times_beyond_the_years_of_python(tmp_path: Path) -> None:
+    times = pa.array([10**12], pa.timestamp("s"))
+    pq.write_table(pa.table({"image": ["a.png"], "text": ["x"], "taken": times}), tmp_path / "p.parquet")
+    assert prompts_of(tmp_path / "p.parquet") == ["x"]
+
+
+def test_parquet_with_lists_of_a_fixed_length(tmp_path: Path) -> None:
+    captions = pa.array([["x", "y"]], pa.list_(pa.string(), 2))
+    pq.write_table(pa.table({"image": ["a.png"], "caption": captions}), tmp_path / "p.parquet")
+    assert prompts_of(tmp_path / "p.parquet") == ["x", "y"]
 
 
 @pytest.mark.parametrize("name", ["p.pkl", "p.pickle", "p.pt", "p.npy"])

@@ -143,8 +143,10 @@ def _pairs(row: Row, label: str, place: str, skips: Skips) -> Iterator[Row]:
 def _image(cell: Any) -> dict[str, Any] | None:
     if isinstance(cell, str) and cell.strip():
         return {"bytes": None, "path": cell.strip() if is_url(cell) else cell}
-    if isinstance(cell, dict) and (cell.get("bytes") or cell.get("path")):
-        return {"bytes": cell.get("bytes") or None, "path": cell.get("path")}
+    if isinstance(cell, dict):  # whatever JSON holds may stand in it
+        data, path = cell.get("bytes") or None, cell.get("path") or None
+        if (data or path) and isinstance(data, bytes | None) and isinstance(path, str | None):
+            return {"bytes": data, "path": path}
     return None
 
 

@@ -14,6 +14,8 @@ from img2prompt.pairs.formats.tables import TABLES_OF_FOLDERS, table_rows
 from img2prompt.pairs.manifest import FORMAT, check_shard, read_manifest
 from img2prompt.pairs.skips import Skips
 
+_SAVED = ("state.json", "dataset_dict.json")  # of `save_to_disk`
+
 
 def is_shards(folder: Path) -> bool:
     """Whether a folder holds our shards, finished or not."""
@@ -53,7 +55,8 @@ def table_folder_rows(folder: Path, columns: Mapping[str, str], skips: Skips) ->
 
 def tar_files(path: Path) -> list[Path]:
     """A tar, or those of a folder, by name."""
-    files = [path] if path.is_file() else sorted(path.iterdir())
+    # Hidden ones of a folder are what file managers leave behind, as `._00000.tar`.
+    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if not file.name.startswith("."))
     return [file for file in files if file.name.lower().endswith(TAR_SUFFIXES)]
 
 
@@ -66,7 +69,7 @@ def parquet_files(path: Path) -> list[Path]:
     """A parquet file, or those of a folder, else those of the folders in it (data/, train/, ...)."""
     if path.is_file():
         return [path] if path.suffix.lower() == ".parquet" else []
-    return sorted(path.glob("*.parquet")) or sorted(path.glob("[!.]*/*.parquet"))
+    return sorted(path.glob("[!.]*.parquet")) or sorted(path.glob("[!.]*/[!.]*.parquet"))
 
 
 def parquet_folder_rows(path: Path, columns: Mapping[str, str], skips: Skips) -> Iterator[Row]:
@@ -83,6 +86,8 @@ def picture_folder_rows(folder: Path, columns: Mapping[str, str], skips: Skips) 
     rows, before = picture_rows(folder, columns, skips), skips.total
     first = next(rows, None)
     if first is None and skips.total == before:
+        if any((folder / name).is_file() for name in _SAVED):
+            raise DataError(f"{folder}: what `datasets` saves to disk; write it with to_parquet, and give that file")
         raise DataError(f"{folder}: no images, and none of {', '.join(('manifest.json', *TABLES_OF_FOLDERS))}")
     if first is not None:
         yield first

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from img2prompt.errors import DataError
-from img2prompt.pairs.formats.columns import COLUMN_NAMES, Row, is_url, match_columns, peek, renamed
+from img2prompt.pairs.formats.columns import COLUMN_NAMES, Row, is_url, match_columns, peek, refuse_twins, renamed
 from img2prompt.pairs.formats.json_stream import json_items
 from img2prompt.pairs.formats.texts import read_lines
 from img2prompt.pairs.skips import Skips
@@ -85,7 +85,7 @@ def read_csv(path: Path, skips: Skips) -> Iterator[Row]:
     """The rows of a CSV file by the names in its first line; damaged ones are counted.
 
     Raises:
-        DataError: a quote is never closed, which would swallow all that follows.
+        DataError: a quote is never closed, which would swallow all that follows, or two columns have one name.
     """
     csv.field_size_limit(CELL_LIMIT)
     # Tables called .csv with tabs or semicolons are common; the header tells.
@@ -111,6 +111,10 @@ def read_csv(path: Path, skips: Skips) -> Iterator[Row]:
             return
         if not names:
             names = cells
+            refuse_twins([name for name in names if name.strip()], path)
+        elif any(cell.strip() for cell in cells[len(names) :]):  # most often a prompt with commas, which would be cut
+            reason = f"has {len(cells)} cells under {len(names)} names; put quotes around what holds {delimiter!r}"
+            skips.add("BadRow", f"{path}, after line {before}", reason)
         elif cells:
             yield dict(zip_longest(names, cells[: len(names)]))
 

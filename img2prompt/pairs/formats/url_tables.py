@@ -59,7 +59,7 @@ def url_table(path: Path) -> UrlTable | None:
         return UrlTable(path, "headless", "url", "caption")
     if path.suffix == ".json" and _is_sbu(path):
         return UrlTable(path, "json", "image_urls", "captions")
-    parquet = path if path.suffix == ".parquet" else next(iter(sorted(path.glob("*.parquet"))), None)
+    parquet = path if path.suffix == ".parquet" else next(iter(sorted(path.glob("[!.]*.parquet"))), None)
     if parquet is not None:
         schema = schema_of(parquet)
         url, names = url_column(schema), {name.lower(): name for name in schema.names}
@@ -199,7 +199,8 @@ def _listed(table: UrlTable) -> Iterator[tuple[str, str]]:
 def _pair_of_lines(path: Path) -> Path | None:
     """The file of URLs of SBU's two, when a path is it, its companion or their folder."""
     ending = f"{_CAPTIONS[0]}.txt"
-    files = sorted(path.glob(f"*{ending}")) if path.is_dir() else [path.with_name(path.name.replace(*_CAPTIONS[::-1]))]
+    given = path.with_name(path.name.replace(*_CAPTIONS[::-1]))
+    files = sorted(path.glob(f"[!.]*{ending}")) if path.is_dir() else [given]
     return next((f for f in files if f.name.endswith(ending) and f.is_file() and _other(f).is_file()), None)
 
 

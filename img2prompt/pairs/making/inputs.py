@@ -124,13 +124,13 @@ def survey(item: tuple[Input, Mapping[str, str]]) -> Survey:
 
 
 def _inputs_of(source: str) -> Iterator[Input]:
-    label = label_of(source)
-    if hub_name(source) is not None:
-        yield Input(source, label, "")
-        return
     path = Path(source).absolute()
-    known = find_format(path)
     try:
+        label = label_of(source)
+        if hub_name(source) is not None:
+            yield Input(source, label, "")
+            return
+        known = find_format(path)
         files = next((list_files(path) for name, list_files in FILES.items() if FORMATS[name] is known), [path])
         for file in files:
             yield Input(str(file), label, _fingerprint(file))
@@ -160,7 +160,7 @@ def _listing(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
                 continue
             if entry.is_dir(follow_symlinks=False):
                 yield from _listing(entry.path, f"{prefix}{entry.name}/")
-            elif entry.is_file():
+            elif Path(entry.path).is_file():  # DirEntry's raises where links lead in a circle
                 yield prefix + entry.name, entry.stat().st_size
 
 
