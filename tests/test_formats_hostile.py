@@ -342,6 +342,21 @@ def test_a_link_that_leads_in_a_circle_costs_only_itself(tmp_path: Path) -> None
     assert [row["prompt"] for row in stream(tmp_path / "out")[0]] == ["fine"]
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")
+def test_a_folder_that_must_not_be_looked_into_costs_only_itself(tmp_path: Path) -> None:
+    save(tmp_path / "in", ["a.png"])
+    (tmp_path / "in" / "a.txt").write_text("fine")
+    (tmp_path / "in" / "lost+found").mkdir(0)
+    assert stream(tmp_path / "in")[1].counts == {"FolderUnreadable": 1}
+    assert main(["pairs", "format", str(tmp_path / "in"), str(tmp_path / "out"), "--workers", "1"]) == 0
+
+
+def test_a_name_that_no_file_can_have_is_one_line() -> None:
+    for read in (stream, open_pairs):
+        with pytest.raises(DataError, match="too long"):
+            read("a prompt where a source was asked for " * 9)
+
+
 def test_what_datasets_saves_is_named(tmp_path: Path) -> None:
     datasets.Dataset.from_dict({"text": ["x"]}).save_to_disk(tmp_path / "saved")
     with pytest.raises(DataError, match="to_parquet"):

@@ -49,9 +49,10 @@ def stream_rows(source: Source, columns: Mapping[str, str] | None = None, *, ski
     Raises:
         DataError: nothing that can be read as pairs, or a column is missing; the message says what was found.
     """
-    hub, label, place = hub_name(source), label_of(source), os.fspath(source)
+    hub, place = hub_name(source), os.fspath(source)
     given, before, count = columns or {}, skips.total, 0
     try:
+        label = label_of(source)
         if hub is not None:
             rows = hub_rows(hub, given, skips)
         else:
@@ -92,7 +93,11 @@ def open_pairs(
         DataError: nothing that can be read as pairs, or a column is missing; the message says what was found.
     """
     path = Path(source)
-    if hub_name(source) is None and is_shards(path):
+    try:
+        ours = hub_name(source) is None and is_shards(path)
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
+    if ours:
         return _with_source(_renamed(read_shards(path), columns or {}, path), label_of(source))
     skips = Skips()
     data = as_dataset(stream_rows(source, columns, skips=skips), os.fspath(source))

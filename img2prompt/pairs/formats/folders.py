@@ -40,11 +40,19 @@ def shard_rows(folder: Path, columns: Mapping[str, str], skips: Skips) -> Iterat
 
 def table_files(folder: Path) -> list[Path]:
     """The table of a folder, else those of the folders in it (train/metadata.jsonl, ...)."""
-    own = next((folder / name for name in TABLES_OF_FOLDERS if (folder / name).is_file()), None)
+    own = next((folder / name for name in TABLES_OF_FOLDERS if _is_file(folder / name)), None)
     if own is not None or not folder.is_dir():
         return [own] if own is not None else []
     below = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    return [table for path in below for name in TABLES_OF_FOLDERS[:2] if (table := path / name).is_file()]
+    return [table for path in below for name in TABLES_OF_FOLDERS[:2] if _is_file(table := path / name)]
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a file is there; one in a folder that must not be looked into, as a disk's lost+found, is not."""
+    try:
+        return path.is_file()
+    except PermissionError:
+        return False
 
 
 def table_folder_rows(folder: Path, columns: Mapping[str, str], skips: Skips) -> Iterator[Row]:

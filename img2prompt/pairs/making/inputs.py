@@ -154,6 +154,8 @@ def _fingerprint(path: Path) -> str:
 
 def _listing(folder: str, prefix: str) -> Iterator[tuple[str, int]]:
     """Relative path and size of every file below a folder, hidden ones left out, sorted."""
+    if prefix and not os.access(folder, os.R_OK | os.X_OK):
+        return  # its pictures are counted as left out when they are read
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if entry.name.startswith("."):
