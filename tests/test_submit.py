@@ -271,18 +271,23 @@ def test_a_regressor_alone_and_as_the_only_member_of_an_ensemble(folder: Path, r
 
 
 def test_an_unfinished_run_does_not_go_on_with_a_member_that_was_trained_again(
-    folder: Path, regressor: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path, regressor: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     member = shutil.copytree(regressor, tmp_path / "member")
     (tmp_path / "e.yaml").write_text("members:\n  - regressor: member\n")
     words = ["submit", str(folder), "--ensemble", str(tmp_path / "e.yaml"), "--output", str(tmp_path / "s.csv")]
-    for path in folder.rglob("*.*"):  # nothing can be read, so the run ends unfinished
-        path.write_bytes(b"no picture")
-    assert main(words) == 2 and (tmp_path / "s.csv.partial").exists()
-    capsys.readouterr()
-    assert main(words) == 2 and "none of the 7 pictures" in capsys.readouterr().err
+
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("img2prompt.jobs.submit.write_submission", interrupted)
+    assert main(words) == 130 and (tmp_path / "s.csv.partial").exists()
     os.utime(member / "regressor.safetensors", (0, 0))
     assert main(words) == 2 and "another model or other pictures" in capsys.readouterr().err
+    shutil.rmtree(member)
+    shutil.copytree(regressor, member)
+    monkeypatch.undo()
+    assert main(words) == 0 and "7 of them from an earlier run" in capsys.readouterr().err
 
 
 def test_a_presets_regressor_has_half_of_the_say(model: Path) -> None:
