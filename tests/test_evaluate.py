@@ -341,6 +341,7 @@ def test_the_verb_from_end_to_end(
         (["--prompt-column", "title"], "no column 'title'; found: "),
         (["--preset", "storybok"], "did you mean storybook"),
         (["--png", "no/such/folder/scores.png"], "no/such/folder"),
+        (["--json", "/"], "is a folder; name a file"),
         (["--regressor", "no/such/model", "--ensemble", "e.yaml"], "are two models; give one"),
     ],
 )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from img2prompt.errors import OutputError
 from img2prompt.jobs.embedding import add_embedder_options, chosen, load_embedder
 from img2prompt.jobs.options import add_model_options, number
+from img2prompt.jobs.outputs import check_place
 from img2prompt.jobs.reports import table
 from img2prompt.progress import track
 
@@ -68,8 +69,8 @@ def evaluate(options: argparse.Namespace) -> int:
         DataError, PresetError, ModelError, MissingExtra, ConfigError, OutputError: see those.
     """
     for path in (options.json, options.png):
-        if path is not None and not path.parent.is_dir():
-            raise OutputError(f"{path}: there is no folder {path.parent}")
+        if path is not None:
+            check_place(path)
     kind = chosen(options)
     from img2prompt.pairs.sources import open_pairs
 

@@ -52,10 +52,9 @@ class Output:
             OutputError: another run writes this table, the folder cannot be written, or an existing table is not ours.
             ConfigError: the journal was begun with other settings.
         """
-        if self.path.is_dir():  # found now, not when the work is done
-            raise OutputError(f"{self.path}: is a folder; name a file")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            check_place(self.path)
             self._journal: IO[bytes] = self._journal_path.open("a+b")
         except OSError as error:
             raise OutputError(f"{self.path}: {error.strerror}; choose a place that can be written") from error
@@ -200,6 +199,18 @@ def lock(file: IO[bytes], path: Path) -> None:
         free = False
     if not free:
         raise OutputError(f"{path}: another run is writing it; wait for it, or choose another name")
+
+
+def check_place(path: Path) -> None:
+    """Finds before the work what would keep its file from being written at the end.
+
+    Raises:
+        OutputError: the file's folder is not there, or the file is a folder.
+    """
+    if not path.parent.is_dir():
+        raise OutputError(f"{path}: there is no folder {path.parent}")
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; name a file")
 
 
 def _whole_lines(file: IO[bytes]) -> tuple[int, int]:

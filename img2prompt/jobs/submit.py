@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from img2prompt.errors import ConfigError, DataError, ModelError, OutputError
+from img2prompt.errors import ConfigError, DataError, ModelError
 from img2prompt.jobs.embedding import Embedder, add_embedder_options, embedded, load_embedder
 from img2prompt.jobs.options import add_model_options
+from img2prompt.jobs.outputs import check_place
 from img2prompt.jobs.submission import DIMENSIONS, Partial, sample_ids, stamp, write_submission
 from img2prompt.jobs.targets import Target, find_targets
 from img2prompt.progress import track
@@ -43,10 +44,7 @@ def submit(options: argparse.Namespace) -> int:
     Raises:
         Img2PromptError: a user's error.
     """
-    if not options.output.parent.is_dir():
-        raise OutputError(f"{options.output}: there is no folder {options.output.parent}")
-    if options.output.is_dir():  # found now, not when the work is done
-        raise OutputError(f"{options.output}: is a folder; name a file")
+    check_place(options.output)
     named = named_targets(options.images)
     if options.sample is not None:
         named = in_order(named, sample_ids(options.sample), options.sample)
