@@ -191,7 +191,9 @@ def _told(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno is None:  # not the system's, but what a library calls by that name
+            raise
         raise OutputError(
-            f"{error.filename or root}: {error.strerror or error}; what was saved stays: run it again with --resume, or"
+            f"{error.filename or root}: {error.strerror}; what was saved stays: run it again with --resume, or"
             " choose another --output"
         ) from error
