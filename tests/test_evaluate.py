@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import math
@@ -296,9 +297,13 @@ def test_files_are_written_though_nobody_reads_the_table(
 
 
 def test_the_table_is_printed_though_a_file_cannot_be_written(
-    shards: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    shards: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["evaluate", str(shards), "--preset", str(model), "--limit", "2", "--json", str(tmp_path)]
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("img2prompt.pairs.atomic.write_atomically", full)
+    words = ["evaluate", str(shards), "--preset", str(model), "--limit", "2", "--json", str(tmp_path / "scores.json")]
     assert main(words) == 2
     out, err = capsys.readouterr()
     assert "MiniLM cosine, mean" in out and "choose a place that can be written" in err
