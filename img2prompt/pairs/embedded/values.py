@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from img2prompt.errors import MetadataError
@@ -67,6 +67,14 @@ def parse_object(text: str | None) -> dict[str, Any] | None:
     """Like `parse_json`, but only a JSON object counts."""
     value = parse_json(text) if text else None
     return value if isinstance(value, dict) else None
+
+
+def dicts(values: object) -> list[dict[str, Any]]:
+    """The objects among the items of a list or the values of an object; what is neither has none."""
+    items: Iterable[object] = (
+        values.values() if isinstance(values, dict) else values if isinstance(values, list) else ()
+    )
+    return [item for item in items if isinstance(item, dict)]
 
 
 def _refuse_depth(text: str) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 from img2prompt.pairs.embedded.generators.comfy_graph import MAX_NAME_CHARS, Graph, Link, Node, Value, check_count
 from img2prompt.pairs.embedded.generators.comfy_widgets import name_widgets
+from img2prompt.pairs.embedded.values import dicts
 
 MAX_NESTING = 16  # of subgraphs
 _INPUTS, _OUTPUTS = "-10", "-20"  # the ids of a subgraph's own input and output nodes
@@ -57,7 +58,7 @@ def read_workflow_graph(data: Mapping[str, Any]) -> Graph | None:
         return None
     definitions = data.get("definitions")
     subgraphs = definitions.get("subgraphs") if isinstance(definitions, dict) else None
-    flat = _Flat({str(sub.get("id")): sub for sub in _dicts(subgraphs)})
+    flat = _Flat({str(sub.get("id")): sub for sub in dicts(subgraphs)})
     _unfold(flat, data, "", {}, MAX_NESTING)
     nodes = {}
     for key, raw in flat.raw.items():
@@ -68,13 +69,6 @@ def read_workflow_graph(data: Mapping[str, Any]) -> Graph | None:
         }
         nodes[key] = Node(key, raw.kind, inputs, raw.output_names)
     return Graph(nodes) if nodes else None
-
-
-def _dicts(values: object) -> list[dict[str, Any]]:
-    items: Iterable[object] = (
-        values.values() if isinstance(values, dict) else values if isinstance(values, list) else ()
-    )
-    return [item for item in items if isinstance(item, dict)]
 
 
 def _unfold(
@@ -90,7 +84,7 @@ def _unfold(
     sources: dict[object, Value] = dict(_broadcast(level, prefix))  # link id -> where it comes from
     for key, (origin, slot, _, _) in links.items():
         sources[key] = given.get(slot) if origin == _INPUTS else Link(prefix + origin, slot)
-    for node in _dicts(level.get("nodes")):
+    for node in dicts(level.get("nodes")):
         check_count(len(flat.raw))
         here = prefix + str(node.get("id"))
         inner = flat.definitions.get(str(node.get("type")))
@@ -107,7 +101,7 @@ def _unfold(
 
 def _promoted(inner: Mapping[str, Any], raw: _Raw) -> dict[int, Value]:
     """What the inputs of a subgraph get, by slot; an input that gets nothing leaves the inner widget's own value."""
-    names = [str(entry.get("name")) for entry in _dicts(inner.get("inputs"))]
+    names = [str(entry.get("name")) for entry in dicts(inner.get("inputs"))]
     return {slot: raw.inputs[name] for slot, name in enumerate(names) if raw.inputs.get(name) is not None}
 
 
@@ -131,7 +125,7 @@ def _links(raw: object) -> dict[int, tuple[str, int, str, int]]:
 def _broadcast(level: Mapping[str, Any], prefix: str) -> Iterable[tuple[object, Value]]:
     """What "Anything Everywhere" nodes send without a link: (node, input) -> where it comes from."""
     extra = level.get("extra")
-    for entry in _dicts(extra.get("ue_links")) if isinstance(extra, dict) else ():
+    for entry in dicts(extra.get("ue_links")) if isinstance(extra, dict) else ():
         slot, into = entry.get("upstream_slot"), entry.get("downstream_slot")
         if isinstance(slot, int) and isinstance(into, int):
             yield (str(entry.get("downstream")), into), Link(f"{prefix}{entry.get('upstream')}", slot)
@@ -143,11 +137,11 @@ def _promoted_names(node: Mapping[str, Any], inner: Mapping[str, Any]) -> list[o
     proxies = properties.get("proxyWidgets") if isinstance(properties, dict) else None
     if isinstance(proxies, list) and proxies:
         return [entry[1] for entry in proxies if isinstance(entry, list) and len(entry) == 2]
-    return [entry.get("name") for entry in _dicts(inner.get("inputs")) if str(entry.get("type")) in _VALUE_TYPES]
+    return [entry.get("name") for entry in dicts(inner.get("inputs")) if str(entry.get("type")) in _VALUE_TYPES]
 
 
 def _raw(node: Mapping[str, Any], sources: Mapping[object, Value], promoted: Sequence[object]) -> _Raw:
-    slots, outputs = _dicts(node.get("inputs")), _dicts(node.get("outputs"))
+    slots, outputs = dicts(node.get("inputs")), dicts(node.get("outputs"))
     kind, mode = str(node.get("type"))[:MAX_NAME_CHARS], node.get("mode")
     inputs: dict[str, Value] = {}
     linked: dict[str, Value] = {}

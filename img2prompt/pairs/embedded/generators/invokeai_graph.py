@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
 from img2prompt.pairs.embedded.fields import Fields
 from img2prompt.pairs.embedded.generators.comfy_graph import MAX_NAME_CHARS, Graph, Link, Node, Value, check_count
 from img2prompt.pairs.embedded.generators.comfyui import read_graph
-from img2prompt.pairs.embedded.values import text_of
+from img2prompt.pairs.embedded.values import dicts, text_of
 from img2prompt.results import EmbeddedPrompt
 
 
@@ -22,24 +22,16 @@ def read_invokeai_graph(fields: Fields) -> EmbeddedPrompt | None:
     executed = fields.json_object("invokeai_graph") or {}
     edited = fields.json_object("invokeai_workflow") or {}
     for graph in (
-        _graph(_dicts(executed.get("nodes")), (_ends(edge) for edge in _dicts(executed.get("edges")))),
+        _graph(dicts(executed.get("nodes")), (_ends(edge) for edge in dicts(executed.get("edges")))),
         _graph(
-            map(_flat, _dicts(edited.get("nodes"))),
-            (
-                (edge.get("source"), edge.get("target"), edge.get("targetHandle"))
-                for edge in _dicts(edited.get("edges"))
-            ),
+            map(_flat, dicts(edited.get("nodes"))),
+            ((edge.get("source"), edge.get("target"), edge.get("targetHandle")) for edge in dicts(edited.get("edges"))),
         ),
     ):
         found = read_graph(graph) if graph.nodes else None
         if found is not None:
             return replace(found, generator="InvokeAI")
     return None
-
-
-def _dicts(values: object) -> Iterator[dict[str, Any]]:
-    items = values.values() if isinstance(values, dict) else values if isinstance(values, list) else ()
-    return (item for item in items if isinstance(item, dict))
 
 
 def _flat(node: dict[str, Any]) -> dict[str, Any]:
