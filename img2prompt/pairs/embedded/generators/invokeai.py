@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
 from img2prompt.pairs.embedded.fields import Fields
 from img2prompt.pairs.embedded.generators.invokeai_graph import read_invokeai_graph
-from img2prompt.pairs.embedded.generators.sdparsers import read_with
+from img2prompt.pairs.embedded.generators.sdparsers import read_sd_metadata
 from img2prompt.pairs.embedded.values import embedded
 from img2prompt.results import EmbeddedPrompt
 
@@ -39,7 +38,7 @@ def _legacy(metadata: dict[str, Any]) -> EmbeddedPrompt | None:
         return None
     prompt = image.get("prompt")
     image = {"sampler": None, **image, "prompt": [{"prompt": prompt}] if isinstance(prompt, str) else prompt}
-    return read_with("InvokeAIParser", {"sd-metadata": json.dumps({**metadata, "image": image})})
+    return read_sd_metadata({**metadata, "image": image})
 
 
 def _dream(command: str) -> dict[str, Any]:

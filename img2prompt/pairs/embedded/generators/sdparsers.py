@@ -1,4 +1,4 @@
-"""The bridge to sd-parsers: its parsers read fields that we found and bounded, their result becomes ours.
+"""The bridge to sd-parsers: its parser of InvokeAI reads what we found and bounded, its result becomes ours.
 
 Only parsers that take plain fields are used; how fields get out of a file is ours (embedded/fields.py), because
 sd-parsers reads JPEG and WebP in one encoding only and decodes pixels to find late PNG chunks.
@@ -6,6 +6,7 @@ sd-parsers reads JPEG and WebP in one encoding only and decodes pixels to find l
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -16,15 +17,12 @@ if TYPE_CHECKING:
     from sd_parsers.data import PromptInfo
 
 
-def read_with(parser: str, fields: Mapping[str, str]) -> EmbeddedPrompt | None:
-    """What sd-parsers' parser class `parser` ("InvokeAIParser", "FooocusParser") makes of these fields.
-
-    Texts must have passed `parse_object` before: sd-parsers parses JSON without limits.
-    """
-    import sd_parsers.parsers  # here: it is needed for few files and imports Pillow's plugins
+def read_sd_metadata(metadata: Mapping[str, Any]) -> EmbeddedPrompt | None:
+    """What sd-parsers makes of InvokeAI's "sd-metadata", which must be within limits: it parses JSON without any."""
+    from sd_parsers.parsers import InvokeAIParser  # here: it is needed for few files and imports Pillow's plugins
 
     try:
-        info = getattr(sd_parsers.parsers, parser)().parse(dict(fields))
+        info = InvokeAIParser().parse({"sd-metadata": json.dumps(metadata)})
         generator, facts = info.generator.value, _facts(info)
     except Exception:  # its parsers expect well-formed metadata and raise anything on the rest, some of it on demand
         return None

@@ -13,7 +13,7 @@ def read_swarmui(fields: Fields) -> EmbeddedPrompt | None:
         params = (fields.json_object(name) or {}).get("sui_image_params")
         if isinstance(params, dict):
             guidance = params.get("cfgscale")
-            if guidance in (None, 1, 1.0):  # no classifier-free guidance: FLUX has its own
+            if guidance in (None, 1):  # no classifier-free guidance: FLUX has its own
                 guidance = params.get("fluxguidancescale", guidance)
             return embedded(
                 "SwarmUI",
