@@ -167,9 +167,10 @@ def _read_path(path: Path, name: str, limits: Limits) -> bytes:
 
 
 def _path_error(path: Path, name: str, error: OSError | ValueError) -> ImageError:
-    if isinstance(error, PermissionError) and os.path.isdir(path) and not os.access(path, os.R_OK):  # noqa: PTH112
-        return ImageUnreadable(name, "is a folder that may not be looked into (permission denied); check its rights")
-    if isinstance(error, IsADirectoryError) or (isinstance(error, PermissionError) and os.path.isdir(path)):  # noqa: PTH112
+    if os.path.isdir(path):  # noqa: PTH112 - Path.is_dir raises in a folder that is closed to us
+        if not os.access(path, os.R_OK):
+            reason = "is a folder that may not be looked into (permission denied); check its rights"
+            return ImageUnreadable(name, reason)
         return ImageIsDirectory(name, "is a directory, not an image; name a file in it")
     code = error.errno if isinstance(error, OSError) else errno.ENOENT
     if code in (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL):
