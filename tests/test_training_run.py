@@ -154,6 +154,7 @@ def test_every_recipe_runs(recipe: str, data: Path, tmp_path: Path) -> None:
         (["captioner", "--config", "RECIPE", "--data.source.limit=-3"], "data.source: held_out"),
         (["captioner", "--config", "RECIPE", "--data.decoding.workers=-1"], "data.decoding.workers"),
         (["captioner", "--config", "RECIPE", "--model.optimiser.lr=-1"], "model.optimiser.lr: must not"),
+        (["captioner", "--config", "RECIPE", "--model.optimiser.muon_lr=.nan"], "model.optimiser.muon_lr: must not"),
         (["captioner", "--config", "RECIPE", "--model.optimiser.betas=[2, 0.9]"], "model.optimiser.betas"),
         (["captioner", "--config", "RECIPE", "--model.loss.label_smoothing=7"], "label_smoothing: lies"),
         (["captioner", "--config", "RECIPE", "--trainer.max_steps=-5"], "trainer: `max_steps`"),

@@ -48,7 +48,7 @@ class Optimiser:
 
     def __post_init__(self) -> None:
         for name in ("lr", "eps", "weight_decay", "warmup_steps", "head_lr_factor", "muon_lr"):
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:  # NaN is neither
                 raise ConfigError(f"model.optimiser.{name}: must not be negative")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError("model.optimiser.betas: each is 0 or more and below 1")
