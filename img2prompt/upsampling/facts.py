@@ -89,4 +89,4 @@ def read(text: str) -> Reading:
 
 
 def _bare(name: str) -> str:
-    return re.sub(r"['’]s$", "", name.casefold())
+    return re.sub(r"['’]s$", "", name.lower())
